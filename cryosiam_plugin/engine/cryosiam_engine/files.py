@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cryosiam_engine.errors import OutputError
@@ -43,11 +42,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         yield partial
-        os.replace(partial, final)
+        partial.replace(final)
     except OSError as error:
         raise output_error(error, final) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

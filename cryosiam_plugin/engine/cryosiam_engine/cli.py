@@ -1,0 +1,180 @@
+"""The command line ``cryosiam-engine``; everything heavy is imported when it is needed."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from cryosiam_engine import __version__
+from cryosiam_engine.errors import EngineError, Interrupted
+from cryosiam_engine.logs import log_to_terminal
+
+logger = logging.getLogger(__name__)
+
+#: Exit code when a run could not begin: a wrong configuration, model, device or folder.
+CANNOT_BEGIN = 2
+#: Exit code of an error that is ours, not the user's.
+INTERNAL_ERROR = 3
+
+_PREDICTIONS = {
+    "denoise_predict": "denoise raw tomograms",
+    "semantic_predict": "lamella mask (one-class model) or semantic segmentation",
+}
+_FOLLOW_UPS = {
+    "semantic_postprocessing": "drop the small components of a segmentation, in place",
+    "semantic_to_centers": "particle centres (CSV and STAR) from a segmentation",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name; None takes the process's own.
+
+    Returns
+    -------
+    int
+        0: all done; 1: some tomograms failed; 2: the run could not begin; 3: an error of ours;
+        128 + n: stopped by signal n.
+    """
+    args = build_parser().parse_args(argv)
+    with log_to_terminal():
+        return _guarded(args)
+
+
+def _guarded(args: argparse.Namespace) -> int:
+    """Run the command; every error becomes one line and an exit code."""
+    try:
+        return int(args.run(args))
+    except EngineError as error:
+        logger.error("%s", error)
+        return CANNOT_BEGIN
+    except Interrupted as error:
+        logger.error("Stopped by signal %d. Run the same command to go on.", error.signal_number)
+        return 128 + error.signal_number
+    except BrokenPipeError:
+        return INTERNAL_ERROR
+    except Exception:
+        logger.exception("This is an error in cryosiam-engine itself: please report it.")
+        return INTERNAL_ERROR
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; imports nothing heavy."""
+    parser = argparse.ArgumentParser(
+        prog="cryosiam-engine",
+        description="CryoSiam for cryo-electron tomograms: the original's commands, "
+        "configurations and checkpoints, on a GPU or a CPU, in bounded memory.",
+    )
+    parser.add_argument("--version", action="version", version=f"cryosiam-engine {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in _PREDICTIONS.items():
+        command = _add_command(commands, name, text)
+        _add_prediction_options(command)
+    for name, text in _FOLLOW_UPS.items():
+        _add_command(commands, name, text)
+    _add_tools(commands)
+    return parser
+
+
+def _add_command(
+    commands: argparse._SubParsersAction, name: str, text: str
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.add_argument(
+        "--config_file", required=True, metavar="YAML", help="CryoSiam configuration file"
+    )
+    command.add_argument(
+        "--filename",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="only this tomogram, by its name in data_folder (may be repeated)",
+    )
+    command.set_defaults(run=_run_command)
+    return command
+
+
+def _add_prediction_options(command: argparse.ArgumentParser) -> None:
+    add_compute_options(command)
+    command.add_argument(
+        "--tiling",
+        choices=["auto", "reference"],
+        help="auto: the largest tiles that fit, no seams; reference: the original's tiles "
+        "(default: the configuration's tiling key, else auto)",
+    )
+    command.add_argument(
+        "--overwrite", action="store_true", help="compute finished tomograms again"
+    )
+
+
+def add_compute_options(command: argparse.ArgumentParser) -> None:
+    """Add ``--device`` and ``--precision`` to a command's parser."""
+    command.add_argument(
+        "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N"
+    )
+    command.add_argument(
+        "--precision",
+        choices=["auto", "fp32", "bf16", "fp16"],
+        default="auto",
+        help="auto: float32, with the GPU's TF32 units where it has them",
+    )
+
+
+def _add_tools(commands: argparse._SubParsersAction) -> None:
+    models = commands.add_parser("models", help="the published models, and which are here")
+    models.add_argument("action", choices=["list"], help="list: a table of all models")
+    models.add_argument("--folder", metavar="FOLDER", help="where the model files lie")
+    models.add_argument("--json", action="store_true", help="as JSON")
+    models.set_defaults(run=_run_models)
+
+    doctor = commands.add_parser("doctor", help="check GPU, driver, precision and memory")
+    add_compute_options(doctor)
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    doctor.set_defaults(run=_run_doctor)
+
+    from cryosiam_engine.simulation import command as simulation
+
+    simulate = commands.add_parser("simulate", help="make tomograms with exact ground truth")
+    simulation.add_arguments(simulate)
+    simulate.set_defaults(run=simulation.run)
+
+    demo = commands.add_parser("demo", help="the whole workflow on simulated tomograms")
+    demo.add_argument(
+        "--output", default="cryosiam-demo", metavar="FOLDER", help="default: cryosiam-demo"
+    )
+    add_compute_options(demo)
+    demo.set_defaults(run=_run_demo)
+
+
+def _run_command(args: argparse.Namespace) -> int:
+    from cryosiam_engine.commands import run
+
+    return run(args)
+
+
+def _run_models(args: argparse.Namespace) -> int:
+    from cryosiam_engine.models import run
+
+    return run(args)
+
+
+def _run_doctor(args: argparse.Namespace) -> int:
+    from cryosiam_engine.doctor import run
+
+    return run(args)
+
+
+def _run_demo(args: argparse.Namespace) -> int:
+    from cryosiam_engine.demo import run
+
+    return run(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Particle identification: from class labels to centres, ``semantic_to_centers``."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cryosiam_engine.centers import particle_centers
+from cryosiam_engine.config import CentersConfig
+from cryosiam_engine.files import atomic_path
+from cryosiam_engine.label_files import find_label_files, read_labels
+from cryosiam_engine.locks import locked
+from cryosiam_engine.particles_table import merge_tables, write_class_tables
+from cryosiam_engine.run import Saved, Tomogram, TomogramCommand
+from cryosiam_engine.sliding_window import Progress
+from cryosiam_engine.status import FileIdentity, Output, status_folder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Labels:
+    """Labels (z, y, x) of one tomogram."""
+
+    tomogram: Tomogram
+    labels: NDArray[np.integer]
+
+
+@dataclass
+class Centers:
+    """Particle centres of one tomogram, one table per class."""
+
+    tomogram: Tomogram
+    tables: dict[int, pd.DataFrame]
+
+
+class CentersCommand(TomogramCommand[Labels, Centers]):
+    """``semantic_to_centers``.
+
+    Each tomogram's particles of all classes are written as soon as they are known, to
+    ``<stem>_particles.csv``; the tables per class, which hold every tomogram, at the end.
+
+    Parameters
+    ----------
+    config
+        The validated configuration.
+    """
+
+    name = "semantic_to_centers"
+
+    def __init__(self, config: CentersConfig) -> None:
+        self._config = config
+        self._folder = config.prediction_folder
+        self._found: dict[str, dict[int, pd.DataFrame]] = {}
+
+    def determinants(self, tomogram: Tomogram) -> dict[str, Any]:
+        """The configuration and the label file."""
+        files = find_label_files(self._folder, tomogram.stem, self._config.file_extension)
+        return {
+            "config_sha256": self._config.sha256(),
+            "inputs": [vars(FileIdentity.of(files[0]))],
+        }
+
+    def load(self, tomogram: Tomogram) -> Labels:
+        """Read the labels that a prediction left in the folder."""
+        files = find_label_files(self._folder, tomogram.stem, self._config.file_extension)
+        return Labels(tomogram, read_labels(files[0]))
+
+    def compute(self, loaded: Labels, progress: Progress) -> Centers:
+        """Find the particles of every class."""
+        n_classes = self._config.out_channels or int(loaded.labels.max()) + 1
+        tables = particle_centers(
+            loaded.labels, n_classes=n_classes, min_voxels=self._config.min_voxels
+        )
+        for table in tables.values():
+            table["tomo"] = loaded.tomogram.stem
+        return Centers(loaded.tomogram, tables)
+
+    def save(self, result: Centers) -> Saved:
+        """Write this tomogram's own table."""
+        stem = result.tomogram.stem
+        rows = pd.concat(
+            [t.assign(semantic_class=c) for c, t in result.tables.items()], ignore_index=True
+        )
+        path = self._folder / f"{stem}_particles.csv"
+        with atomic_path(path) as partial:
+            rows.to_csv(partial, index=False)
+        self._found[stem] = result.tables
+        counts = {str(c): len(table) for c, table in result.tables.items()}
+        warnings = (
+            []
+            if len(rows)
+            else [
+                "NO PARTICLES: no component of any class is larger than min_voxels after erosion."
+            ]
+        )
+        outputs = [Output(FileIdentity.of(path), "particles", rows.shape)]
+        return Saved(outputs, {"particles_per_class": counts}, warnings)
+
+    def write_tables(self, *, merge: bool) -> list[Path]:
+        """Write ``labels_<class>.csv`` and ``.star`` over all tomograms of this run.
+
+        Parameters
+        ----------
+        merge
+            Keep the rows of tomograms that this run did not touch: runs of single tomograms,
+            side by side in a job array, make one table together.
+
+        Returns
+        -------
+        list of Path
+            The files written.
+        """
+        classes = sorted({c for tables in self._found.values() for c in tables})
+        lock = status_folder(self._folder, self.name) / ".tables.lock"
+        with locked(lock, what="The particle tables", wait=True):
+            tables = {c: self._table_of(c, merge=merge) for c in classes}
+            return write_class_tables(tables, self._folder)
+
+    def _table_of(self, class_id: int, *, merge: bool) -> pd.DataFrame:
+        parts = [tables[class_id] for tables in self._found.values() if class_id in tables]
+        table = pd.concat(parts, ignore_index=True)
+        if not merge:
+            return table
+        existing = self._folder / f"labels_{class_id}.csv"
+        return merge_tables(existing, table, set(self._found))

@@ -1,0 +1,44 @@
+"""The distribution scipion-em-cryosiam: the plugin, with the engine's source inside it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (HERE / "cryosiam_plugin/__init__.py").read_text("utf-8"), re.M
+)
+if VERSION is None:
+    raise ValueError("cryosiam_plugin/__init__.py has no __version__")
+
+# The engine is a project of its own that the plugin installs into another environment, so to
+# this distribution its modules are data.
+ENGINE = [
+    str(path.relative_to(HERE / "cryosiam_plugin"))
+    for path in sorted((HERE / "cryosiam_plugin/engine").rglob("*"))
+    if path.suffix in {".py", ".toml", ".yaml", ".md", ".typed"}
+    and not any(part.endswith((".egg-info", "__pycache__")) for part in path.parts)
+]
+
+setup(
+    name="scipion-em-cryosiam",
+    version=VERSION.group(1),
+    description="CryoSiam for cryo-electron tomography in Scipion",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="GPL-3.0-or-later",
+    keywords="scipion cryo-em cryo-et tomography segmentation denoising deep-learning scipion-3.0",
+    packages=find_packages(include=["cryosiam_plugin"]),
+    package_data={"cryosiam_plugin": ENGINE},
+    python_requires=">=3.8",
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: GNU General Public License v3 or later (GPLv3+)",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Bio-Informatics",
+    ],
+)
