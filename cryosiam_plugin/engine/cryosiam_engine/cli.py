@@ -7,9 +7,10 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from cryosiam_engine import __version__
+from cryosiam_engine import __version__, doctor
 from cryosiam_engine.errors import EngineError, Interrupted
 from cryosiam_engine.logs import log_to_terminal
+from cryosiam_engine.simulation import command as simulation
 
 logger = logging.getLogger(__name__)
 
@@ -133,12 +134,9 @@ def _add_tools(commands: argparse._SubParsersAction) -> None:
     models.add_argument("--json", action="store_true", help="as JSON")
     models.set_defaults(run=_run_models)
 
-    doctor = commands.add_parser("doctor", help="check GPU, driver, precision and memory")
-    add_compute_options(doctor)
-    doctor.add_argument("--json", action="store_true", help="as JSON")
-    doctor.set_defaults(run=_run_doctor)
-
-    from cryosiam_engine.simulation import command as simulation
+    doctor_command = commands.add_parser("doctor", help="check GPU, driver, precision and memory")
+    doctor.add_arguments(doctor_command)
+    doctor_command.set_defaults(run=doctor.run)
 
     simulate = commands.add_parser("simulate", help="make tomograms with exact ground truth")
     simulation.add_arguments(simulate)
@@ -160,12 +158,6 @@ def _run_command(args: argparse.Namespace) -> int:
 
 def _run_models(args: argparse.Namespace) -> int:
     from cryosiam_engine.models import run
-
-    return run(args)
-
-
-def _run_doctor(args: argparse.Namespace) -> int:
-    from cryosiam_engine.doctor import run
 
     return run(args)
 

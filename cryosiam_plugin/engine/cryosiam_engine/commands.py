@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(args.config_file, args.command)
     with log_to_file(config.prediction_folder, args.command):
         logger.info("cryosiam-engine %s: %s", __version__, " ".join(sys.argv[1:]))
-        logger.info("Configuration %s:\n%s", args.config_file, Path(args.config_file).read_text())
+        logger.debug("Configuration %s:\n%s", args.config_file, Path(args.config_file).read_text())
         started = time.monotonic()
         report = _RUNNERS[args.command](config, args)
         _report(report, time.monotonic() - started, config.prediction_folder)

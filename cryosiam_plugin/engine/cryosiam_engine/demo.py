@@ -13,6 +13,7 @@ import yaml
 
 from cryosiam_engine.commands import run as run_command
 from cryosiam_engine.demo_picture import save_picture
+from cryosiam_engine.device import choose_device
 from cryosiam_engine.files import atomic_path, write_text
 from cryosiam_engine.networks import random_checkpoint
 from cryosiam_engine.networks.description import Task
@@ -27,8 +28,8 @@ N_TOMOGRAMS = 2
 #: File, task, output channels and seed of the built-in models.
 MODELS: tuple[tuple[str, Task, int, int], ...] = (
     ("demo_denoising.ckpt", "denoising", 1, 1),
-    ("demo_lamella.ckpt", "semantic", 1, 2),
-    ("demo_semantic.ckpt", "semantic", 4, 3),
+    ("demo_lamella.ckpt", "semantic", 1, 5),
+    ("demo_semantic.ckpt", "semantic", 4, 6),
 )
 
 UNTRAINED = (
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         0 when every step did all tomograms.
     """
     folder = Path(args.output).absolute()
+    device = str(choose_device(args.device))
     logger.info("Simulating %d tomograms ...", N_TOMOGRAMS)
     names = [f"TS_{index + 1:02d}" for index in range(N_TOMOGRAMS)]
     for seed, name in enumerate(names):
@@ -66,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
             command=command,
             config_file=path,
             filename=[],
-            device=args.device,
+            device=device,
             precision=args.precision,
             tiling=None,
             overwrite=False,
