@@ -32,3 +32,17 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """No test reads or writes the user's cache of converted checkpoints."""
     cache = tmp_path_factory.getbasetemp() / "checkpoint-cache"
     monkeypatch.setenv("CRYOSIAM_CACHE", str(cache))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests measured with ``record_property``, also when they passed."""
+    measured: dict[str, list[str]] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if getattr(report, "when", "") == "call":
+                    measured.setdefault(name, []).append(str(value))
+    for name, lines in sorted(measured.items()):
+        terminalreporter.write_sep("=", name)
+        for line in sorted(lines):
+            terminalreporter.write_line(line)

@@ -138,8 +138,8 @@ def _report(report: RunReport, seconds: float, folder: Path) -> None:
         seconds,
         folder,
     )
-    for stem, reason in report.failed.items():
-        logger.error("FAILED %s: %s", stem, reason)
+    if report.failed:
+        logger.warning("Failed, for the reasons above: %s", ", ".join(report.failed))
 
 
 _RUNNERS: dict[str, Callable[..., RunReport]] = {

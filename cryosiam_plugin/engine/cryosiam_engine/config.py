@@ -26,7 +26,7 @@ from cryosiam_engine.config_models import (
 )
 from cryosiam_engine.config_yaml import KeyPath, YamlDocument, read_yaml
 from cryosiam_engine.errors import ConfigurationError
-from cryosiam_engine.tomogram_list import list_tomograms, stem_of
+from cryosiam_engine.tomogram_list import list_tomograms, stem_of, written_extension
 
 __all__ = [
     "CONFIGS",
@@ -42,6 +42,7 @@ __all__ = [
     "read_yaml",
     "stem_of",
     "validate_keys",
+    "written_extension",
 ]
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryosiam_engine.config import DenoiseConfig
+from cryosiam_engine.config import DenoiseConfig, written_extension
 from cryosiam_engine.dense import DenseCommand, LoadedModel, require_finite
 from cryosiam_engine.hdf5 import StreamedDatasets
 from cryosiam_engine.preprocessing import prepare_for_denoising, slabs
@@ -112,7 +112,7 @@ class DenoiseCommand(DenseCommand[LoadedTomogram, Denoised]):
             outputs.append(
                 Output(FileIdentity.of(raw), "raw", result.channels.shape, header.voxel_size)
             )
-        path = self.folder / f"{stem}{self._config.file_extension}"
+        path = self.folder / f"{stem}{written_extension(self._config.file_extension)}"
         denoised = result.channels[0]
         write_mrc(
             path,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cryosiam_engine.config import SemanticConfig
+from cryosiam_engine.config import SemanticConfig, written_extension
 from cryosiam_engine.hdf5 import StreamedDatasets, write_datasets
 from cryosiam_engine.preprocessing import slabs
 from cryosiam_engine.status import FileIdentity, Output
@@ -33,7 +33,8 @@ class SegmentationFiles:
         self._config = config
         self._header = header
         self.hdf5 = config.prediction_folder / f"{stem}_preds.h5"
-        suffix = config.file_extension if config.save_original_file_extension else "_preds.mrc"
+        original = written_extension(config.file_extension)
+        suffix = original if config.save_original_file_extension else "_preds.mrc"
         self.mrc = config.prediction_folder / f"{stem}{suffix}"
 
     @staticmethod

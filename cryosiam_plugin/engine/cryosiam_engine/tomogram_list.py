@@ -43,6 +43,19 @@ def stem_of(path: str | Path, file_extension: str) -> str:
     return (Path(plain.stem) if plain.suffix in _COMPRESSED else plain).stem
 
 
+def written_extension(file_extension: str) -> str:
+    """The extension of the MRC files that we write for such tomograms: never a compressed one.
+
+    Examples
+    --------
+    >>> written_extension(".rec.gz")
+    '.rec'
+    """
+    for ending in _COMPRESSED:
+        file_extension = file_extension.removesuffix(ending)
+    return file_extension or ".mrc"
+
+
 def list_tomograms(config: RunConfig, filenames: Sequence[str] = ()) -> list[Path]:
     """List the tomograms of a run.
 
