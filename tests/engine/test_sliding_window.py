@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cryosiam_engine import sliding_window
+from cryosiam_engine import sliding_window, tile_network
 from cryosiam_engine.checkpoint import load_checkpoint
 from cryosiam_engine.errors import DeviceError
 from cryosiam_engine.networks import load_network, prepare_for_inference, random_checkpoint
@@ -90,6 +90,26 @@ def test_batches_do_not_change_the_result(network: InferenceNetwork) -> None:
     np.testing.assert_allclose(one, many, rtol=1e-5, atol=1e-4)
 
 
+def test_heads_run_in_slabs_without_seams(
+    network: InferenceNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = noise(40, 48, 56)
+    at_once = stitched(window(network, "auto"), volume)
+    depths: list[int] = []
+    heads = InferenceNetwork.heads
+
+    def counted(self: InferenceNetwork, z: Tensor, names: list[str]) -> dict[str, Tensor]:
+        depths.append(z.shape[2])
+        return heads(self, z, names)
+
+    monkeypatch.setattr(InferenceNetwork, "heads", counted)
+    monkeypatch.setattr(sliding_window, "HEAD_SHARE", 1e-6)
+    in_slabs = stitched(window(network, "auto", max_voxels=10**6), volume)
+    assert len(depths) == 5
+    assert max(depths) <= tile_network.SMALLEST_SLAB + 2 * network.head_margin
+    np.testing.assert_allclose(in_slabs, at_once, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("tiling", ["reference", "auto"])
 def test_smaller_than_a_tile(network: InferenceNetwork, tiling: Tiling) -> None:
     result = stitched(window(network, tiling), noise(9, 17, 12))
@@ -162,7 +182,7 @@ def test_the_budget_bounds_the_tiles(
     for free in (2 * 10**9, 8 * 10**9):
         monkeypatch.setattr(sliding_window, "free_memory", lambda device, free=free: free)
         plan = window(network, "auto").plan((300, 900, 900))
-        assert np.prod(plan.tile_shape) * network.bytes_per_voxel(4) <= 0.5 * free
+        assert np.prod(plan.tile_shape) * network.feature_bytes_per_voxel(4) <= 0.5 * free
 
 
 def test_two_dimensional_networks_see_section_by_section(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,8 @@ from torch import Tensor
 from cryosiam_engine.device import free_memory, is_out_of_memory
 from cryosiam_engine.errors import DeviceError
 from cryosiam_engine.networks.inference import InferenceNetwork
+from cryosiam_engine.tile_network import TileNetwork
+from cryosiam_engine.tile_source import TileSource
 from cryosiam_engine.tiling import (
     AxisRule,
     Region,
@@ -38,8 +40,8 @@ Progress = Callable[[int, int], None]
 #: Share of the GPU's free memory that the tiles may plan with; the estimate is not exact.
 GPU_SHARE = 0.8
 
-#: A volume stays on the GPU while it takes no more than this share of the free memory.
-RESIDENT_SHARE = 0.25
+#: Share of the tiles' memory that the heads may use: they run section by section of a tile.
+HEAD_SHARE = 0.25
 
 #: On a CPU a tile's activations share the host's memory with the tomogram: they may take this
 #: many bytes plus half the tomogram's own, so that a run stays near 3 tomograms + 1.5 GB.
@@ -122,7 +124,9 @@ class SlidingWindow:
         """The tiles for a tomogram of this shape."""
         if self.tiling == "reference":
             return reference_plan(shape, self._patch_size())
-        voxels = self.max_voxels or self._affordable_voxels(shape)
+        affordable = (1 - HEAD_SHARE) * self._budget(shape)
+        per_voxel = self.network.feature_bytes_per_voxel(self.dtype.itemsize)
+        voxels = self.max_voxels or int(affordable / per_voxel)
         return auto_plan(shape, self._axis_rules(shape), voxels)
 
     def _patch_size(self) -> Shape:
@@ -141,13 +145,12 @@ class SlidingWindow:
             rules[0] = AxisRule(margin=0, alignment=1, smallest=1)
         return rules
 
-    def _affordable_voxels(self, shape: Shape) -> int:
+    def _budget(self, shape: Shape) -> float:
+        """Bytes that the activations of a batch may take."""
         free = free_memory(self.device)
         if self.device.type == "cpu":
-            budget = min(CPU_BYTES + 2.0 * float(np.prod(shape)), 0.5 * free)
-        else:
-            budget = GPU_SHARE * free
-        return int(budget / self.network.bytes_per_voxel(self.dtype.itemsize))
+            return min(CPU_BYTES + 2.0 * float(np.prod(shape)), 0.5 * free)
+        return GPU_SHARE * free
 
     def _shrink_tiles(self, plan: TilePlan) -> None:
         """Halve the tiles after memory ran out, or give up with a remedy."""
@@ -181,15 +184,20 @@ class SlidingWindow:
         consume: Consumer,
         progress: Progress,
     ) -> None:
-        source = _TileSource(volume, plan, self.device, self.dtype)
+        network = TileNetwork(
+            self.network, HEAD_SHARE * self._budget(plan.shape), self.dtype.itemsize
+        )
+        source = TileSource(volume, plan, self.device, self.dtype)
         done = 0
         progress(done, len(tiles))
         while done < len(tiles):
             batch = tiles[done : done + self.batch_size]
             try:
-                outputs = self._forward(source.read(batch), batch, heads)
-                for tile, of_tile in zip(batch, outputs, strict=True):
-                    consume(tile.keep, of_tile)
+                features = network.features(source.read(batch))
+                for tile, of_tile in zip(batch, features.split(1), strict=True):
+                    for region, outputs in network.outputs(of_tile, tile, heads):
+                        consume(region, outputs)
+                del features, of_tile
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -212,105 +220,3 @@ class SlidingWindow:
             tried,
             self.batch_size,
         )
-
-    def _forward(
-        self, batch: Tensor, tiles: Sequence[Tile], heads: Collection[str]
-    ) -> Iterator[dict[str, Tensor]]:
-        """Run the network; its heads see only what is kept, plus their own context."""
-        flat = self.network.spatial_dims == 2
-        sections = batch.shape[2]
-        features = self.network.features(_sections_as_batch(batch) if flat else batch)
-        features = _batch_as_sections(features, sections) if flat else features
-        kept = _union([tile.local_keep for tile in tiles])
-        margin = self.network.head_margin
-        context = tuple(
-            slice(max(0, k.start - (0 if flat and axis == 0 else margin)), k.stop + margin)
-            for axis, k in enumerate(kept)
-        )
-        features = features[(slice(None), slice(None), *context)]
-        inputs = _sections_as_batch(features) if flat else features
-        results = self.network.heads(inputs, heads)
-        if flat:
-            results = {n: _batch_as_sections(r, features.shape[2]) for n, r in results.items()}
-        return self._split(results, tiles, context)
-
-    def _split(
-        self, results: Mapping[str, Tensor], tiles: Sequence[Tile], context: tuple[slice, ...]
-    ) -> Iterator[dict[str, Tensor]]:
-        for index, tile in enumerate(tiles):
-            region = tuple(
-                slice(k.start - c.start, k.stop - c.start)
-                for k, c in zip(tile.local_keep, context, strict=True)
-            )
-            yield {
-                name: result[index][(slice(None), *region)].float()
-                for name, result in results.items()
-            }
-
-
-class _TileSource:
-    """Cuts tiles out of a tomogram that lies on the device, or on the host if it is too large."""
-
-    def __init__(
-        self,
-        volume: NDArray[np.float32],
-        plan: TilePlan,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        padding = [max(0, t - s) for s, t in zip(volume.shape, plan.tile_shape, strict=True)]
-        if plan.wrap and any(padding):
-            volume = np.pad(volume, [(0, extra) for extra in padding])
-        self._volume = torch.from_numpy(volume)
-        if device.type == "cuda" and volume.nbytes < RESIDENT_SHARE * free_memory(device):
-            self._volume = self._volume.to(device)
-        self._plan = plan
-        self._device = device
-        self._dtype = dtype
-
-    def read(self, tiles: Sequence[Tile]) -> Tensor:
-        """A batch (b, 1, z, y, x) of tiles in the layout that convolutions are fastest in."""
-        cut = self._wrapped if self._plan.wrap else self._zero_padded
-        batch = torch.stack([cut(tile.start) for tile in tiles]).unsqueeze(1)
-        return batch.to(self._device, self._dtype).contiguous(memory_format=torch.channels_last_3d)
-
-    def _zero_padded(self, start: Shape) -> Tensor:
-        region = tuple(slice(s, s + t) for s, t in zip(start, self._plan.tile_shape, strict=True))
-        inside = self._volume[region]
-        if inside.shape == self._plan.tile_shape:
-            return inside
-        tile = self._volume.new_zeros(self._plan.tile_shape)
-        tile[tuple(slice(0, n) for n in inside.shape)] = inside
-        return tile
-
-    def _wrapped(self, start: Shape) -> Tensor:
-        tile = self._volume
-        for axis, (first, length) in enumerate(zip(start, self._plan.tile_shape, strict=True)):
-            size = self._volume.shape[axis]
-            if first + length <= size:
-                tile = tile.narrow(axis, first, length)
-            else:
-                indices = torch.arange(first, first + length, device=tile.device) % size
-                tile = tile.index_select(axis, indices)
-        return tile
-
-
-def _union(regions: Sequence[Region]) -> Region:
-    """The smallest region that holds all of them."""
-    z, y, x = (
-        slice(min(r[axis].start for r in regions), max(r[axis].stop for r in regions))
-        for axis in range(3)
-    )
-    return z, y, x
-
-
-def _sections_as_batch(volumes: Tensor) -> Tensor:
-    """(b, c, z, y, x) to (b * z, c, y, x): a 2D network sees sections one by one."""
-    b, c, z, y, x = volumes.shape
-    return volumes.transpose(1, 2).reshape(b * z, c, y, x)
-
-
-def _batch_as_sections(sections: Tensor, depth: int) -> Tensor:
-    """Undo :func:`_sections_as_batch` for volumes of `depth` sections."""
-    n, c, y, x = sections.shape
-    return sections.reshape(n // depth, depth, c, y, x).transpose(1, 2)

@@ -133,12 +133,22 @@ class InferenceNetwork(nn.Module):
         """Compute all heads' raw outputs from images; as :meth:`features`, then :meth:`heads`."""
         return self.heads(self.features(x), self.head_names)
 
-    def bytes_per_voxel(self, element_size: int) -> float:
-        """Estimate the peak memory of activations per input voxel of a tile (batch 1).
+    def feature_bytes_per_voxel(self, element_size: int) -> float:
+        """Estimate the peak memory of :meth:`features` per input voxel of a tile (batch 1).
 
         Parameters
         ----------
         element_size
             Bytes of one activation: 4 for float32, 2 for half precision.
         """
-        return memory.bytes_per_voxel(self.description, element_size)
+        return memory.feature_bytes_per_voxel(self.description, element_size)
+
+    def head_bytes_per_voxel(self, element_size: int) -> float:
+        """Estimate the peak memory of :meth:`heads` per voxel, outputs included.
+
+        Parameters
+        ----------
+        element_size
+            Bytes of one activation.
+        """
+        return memory.head_bytes_per_voxel(self.description, element_size)

@@ -9,8 +9,8 @@ from cryosiam_engine.networks.description import HEADS, BackboneDescription, Mod
 _OUTPUT_COPIES = 2
 
 
-def bytes_per_voxel(description: ModelDescription, element_size: int) -> float:
-    """Estimate the peak memory of inference per input voxel of a tile (batch 1).
+def feature_bytes_per_voxel(description: ModelDescription, element_size: int) -> float:
+    """Estimate the peak memory of a tile's features per input voxel (batch 1).
 
     Counts the channels that are alive at the same time at the moments that can be the worst:
     the maps of full resolution decide, the coarser ones add little.
@@ -26,10 +26,34 @@ def bytes_per_voxel(description: ModelDescription, element_size: int) -> float:
     if not isinstance(backbone, BackboneDescription):
         raise TypeError(f"a {description.task} model is not applied to tiles")
     stem = backbone.in_channels + _OUTPUT_COPIES * backbone.num_filters[0]
-    after_stem = max(_encoder(backbone), _decoder(backbone), _heads(description, backbone))
+    after_stem = max(_encoder(backbone), _decoder(backbone))
     # A max pooling leaves one voxel in 2^dims for everything after the stem.
     share = 1.0 if backbone.no_max_pool else 0.5**backbone.spatial_dims
     return element_size * max(stem, after_stem * share)
+
+
+def head_bytes_per_voxel(description: ModelDescription, element_size: int) -> float:
+    """Estimate the peak memory per voxel while the heads run, their outputs included.
+
+    Parameters
+    ----------
+    description
+        Of a model with heads.
+    element_size
+        Bytes of one activation.
+    """
+    if description.head is None:
+        return 0
+    first, second = description.head.filters
+    out = description.head.out_channels
+    layers = max(
+        _OUTPUT_COPIES * first,
+        first + _OUTPUT_COPIES * second,
+        second + _OUTPUT_COPIES * out,
+    )
+    # Finished outputs are turned into float32, and into probabilities beside that.
+    finished = out * len(HEADS[description.task])
+    return element_size * (layers + finished) + 8 * out
 
 
 def _encoder(backbone: BackboneDescription) -> int:
@@ -50,17 +74,3 @@ def _decoder(backbone: BackboneDescription) -> int:
     # Lateral maps of all levels, the weighted sum, its summands, and the next layer's output.
     fusion = 5 * width if backbone.decoder_type == "bifpn" else 0
     return max(lateral, projector, fusion)
-
-
-def _heads(description: ModelDescription, backbone: BackboneDescription) -> int:
-    if description.head is None:
-        return 0
-    first, second = description.head.filters
-    out = description.head.out_channels
-    finished = out * (len(HEADS[description.task]) - 1)
-    layers = [
-        _OUTPUT_COPIES * first,
-        first + _OUTPUT_COPIES * second,
-        second + _OUTPUT_COPIES * out,
-    ]
-    return backbone.dense_dim + finished + max(layers)
