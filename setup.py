@@ -20,19 +20,27 @@ ENGINE = [
     str(path.relative_to(HERE / "cryosiam_plugin"))
     for path in sorted((HERE / "cryosiam_plugin/engine").rglob("*"))
     if path.suffix in {".py", ".toml", ".yaml", ".md", ".typed"}
-    and not any(part.endswith((".egg-info", "__pycache__")) for part in path.parts)
+    and not any(part.endswith((".egg-info", "__pycache__", "build")) for part in path.parts)
 ]
+
+README = HERE / "README.md"
+PLUGIN_FILES = ["protocols.conf", "icon.png", "install_engine.sh", "templates/*"]
 
 setup(
     name="scipion-em-cryosiam",
     version=VERSION.group(1),
     description="CryoSiam for cryo-electron tomography in Scipion",
-    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description=README.read_text("utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
     license="GPL-3.0-or-later",
     keywords="scipion cryo-em cryo-et tomography segmentation denoising deep-learning scipion-3.0",
-    packages=find_packages(include=["cryosiam_plugin"]),
-    package_data={"cryosiam_plugin": ENGINE},
+    packages=find_packages(
+        include=["cryosiam_plugin", "cryosiam_plugin.*"], exclude=["cryosiam_plugin.engine*"]
+    ),
+    package_data={"cryosiam_plugin": [*PLUGIN_FILES, *ENGINE]},
+    install_requires=(HERE / "requirements.txt").read_text("utf-8").split(),
+    # Scipion imports the module that the entry point's name says.
+    entry_points={"pyworkflow.plugin": ["cryosiam_plugin = cryosiam_plugin"]},
     python_requires=">=3.8",
     classifiers=[
         "Intended Audience :: Science/Research",
