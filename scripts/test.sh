@@ -13,6 +13,7 @@ cd "$root"
 ruff format --check .
 ruff check .
 mypy
-# One process per core, one thread each.
+# One process per core, one thread each (nproc itself obeys OMP_NUM_THREADS).
+workers=$(nproc)
 export OMP_NUM_THREADS=1
-python -m pytest -n "$(nproc)" --dist worksteal ${markers:+-m "$markers"} "${options[@]}"
+python -m pytest -n "$workers" --dist worksteal ${markers:+-m "$markers"} "${options[@]}"
