@@ -22,9 +22,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cryosiam_engine import checkpoint_cache, checkpoint_unpickle
-from cryosiam_engine.checkpoint import Checkpoint, cache_folder, file_sha256, load_checkpoint
-from cryosiam_engine.checkpoint_values import STAND_INS, plain
+from cryosiam_engine.checkpoint import (
+    Checkpoint,
+    cache_folder,
+    file_sha256,
+    load_checkpoint,
+)
+from cryosiam_engine.checkpoint import cache as checkpoint_cache
+from cryosiam_engine.checkpoint import unpickle as unpickle_module
+from cryosiam_engine.checkpoint.values import STAND_INS, plain
 from cryosiam_engine.errors import CheckpointError, UnsafeCheckpointError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -437,7 +443,7 @@ def test_what_other_packages_allow_is_not_allowed_here(make: Callable[..., Path]
 def test_second_line_holds_without_the_first(
     make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
 ) -> None:
-    monkeypatch.setattr(checkpoint_unpickle, "scan", lambda _path: zipped)
+    monkeypatch.setattr(unpickle_module, "scan", lambda _path: zipped)
     options = {"_use_new_zipfile_serialization": zipped}
     trace = tmp_path / "trace"
     torch.serialization.add_safe_globals([allowed_elsewhere])

@@ -15,8 +15,8 @@ from cryosiam_engine.config import (
     read_yaml,
     validate_keys,
 )
-from cryosiam_engine.config_keys import KNOWN_KEYS, PUBLISHED_MISSPELLINGS, suggestion
-from cryosiam_engine.config_yaml import YamlDocument
+from cryosiam_engine.config.keys import KNOWN_KEYS, PUBLISHED_MISSPELLINGS, suggestion
+from cryosiam_engine.config.yaml_file import YamlDocument
 from cryosiam_engine.errors import ConfigurationError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

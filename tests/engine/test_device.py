@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
-from cryosiam_engine import device as device_module
-from cryosiam_engine import host, precision
-from cryosiam_engine import self_check as check_module
 from cryosiam_engine.device import (
     Precision,
     SelfCheck,
@@ -17,14 +15,17 @@ from cryosiam_engine.device import (
     choose_device,
     cpu_threads,
     free_memory,
+    host,
     is_out_of_memory,
     known_bad,
     missing_gpu,
+    precision,
     resolve_precision,
     self_check,
     set_threads,
     unsupported_architecture,
 )
+from cryosiam_engine.device import convolution_check as check_module
 from cryosiam_engine.errors import ConfigurationError, DeviceError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -187,7 +188,7 @@ class TestChooseDevice:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
         fake_gpus((9, 0))
         choose_device("cuda:0")
-        assert device_module.os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
 
 
 class TestArchitecture:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from cryosiam_engine import __version__, doctor
 from cryosiam_engine import device as device_module
-from cryosiam_engine import self_check as check_module
+from cryosiam_engine.device import convolution_check as check_module
 from cryosiam_engine.doctor import add_arguments, collect, run
 from cryosiam_engine.doctor_report import DoctorReport, GpuReport, render, to_json
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cryosiam_engine import hdf5_sink
 from cryosiam_engine.errors import OutputError
 from cryosiam_engine.hdf5 import StreamedDatasets, read_dataset, update_dataset, write_datasets
+from cryosiam_engine.hdf5 import sink as hdf5_sink
 from cryosiam_engine.volume import write_mrc
 
 MEBIBYTE = 2**20

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryosiam_engine.config import CONFIGS, RunConfig, validate_keys
-from cryosiam_engine.config_yaml import YamlDocument
+from cryosiam_engine.config.yaml_file import YamlDocument
 from cryosiam_engine.errors import ConfigurationError
 from cryosiam_engine.models import (
     PublishedModel,

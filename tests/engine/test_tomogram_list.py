@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from cryosiam_engine.config import CentersConfig, DenoiseConfig, PostprocessingConfig
+from cryosiam_engine.config.tomogram_list import list_tomograms, stem_of
 from cryosiam_engine.errors import ConfigurationError
 from cryosiam_engine.files import PARTIAL_MARK
-from cryosiam_engine.tomogram_list import list_tomograms, stem_of
 from hypothesis import given
 from hypothesis import strategies as st
 

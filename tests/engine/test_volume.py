@@ -13,7 +13,7 @@ import pytest
 from cryosiam_engine import preprocessing
 from cryosiam_engine.errors import ConfigurationError, OutputError, TomogramError
 from cryosiam_engine.volume import check_values, read_header, read_volume, write_mrc
-from cryosiam_engine.volume_checks import RunningStatistics
+from cryosiam_engine.volume.checks import RunningStatistics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -70,7 +70,7 @@ def _examine_libraries(report: DoctorReport) -> None:
     """Find the versions of PyTorch and what it was built with."""
     import torch
 
-    from cryosiam_engine.precision import cudnn_text, known_bad
+    from cryosiam_engine.device.precision import cudnn_text, known_bad
 
     report.torch = torch.__version__
     report.cuda = torch.version.cuda
@@ -91,7 +91,7 @@ def _examine_gpus(report: DoctorReport) -> None:
     import torch
 
     from cryosiam_engine.device import missing_gpu
-    from cryosiam_engine.precision import supported_precisions
+    from cryosiam_engine.device.precision import supported_precisions
 
     if missing_gpu() is not None:
         return
@@ -112,7 +112,7 @@ def _examine_gpus(report: DoctorReport) -> None:
 def _examine_host(report: DoctorReport) -> None:
     """Find memory, threads and the cache folder."""
     from cryosiam_engine.checkpoint import cache_folder
-    from cryosiam_engine.host import cpu_threads, free_host_memory
+    from cryosiam_engine.device.host import cpu_threads, free_host_memory
 
     report.host_memory_free = free_host_memory()
     report.threads = cpu_threads()
@@ -147,7 +147,7 @@ def _examine_models(report: DoctorReport) -> None:
 def _examine_arithmetic(report: DoctorReport, device: str, precision: str) -> None:
     """Find what a run would use and check its numbers."""
     from cryosiam_engine.device import choose_device, missing_gpu
-    from cryosiam_engine.precision import check_precision, describe_check, resolve_precision
+    from cryosiam_engine.device.precision import check_precision, describe_check, resolve_precision
 
     try:
         chosen = choose_device(device)

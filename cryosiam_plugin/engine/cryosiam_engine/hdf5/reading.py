@@ -11,14 +11,7 @@ import h5py
 import numpy as np
 
 from cryosiam_engine.errors import MaskError
-from cryosiam_engine.hdf5_writing import StreamedDatasets, new_file, write_datasets
-
-__all__ = [
-    "StreamedDatasets",
-    "read_dataset",
-    "update_dataset",
-    "write_datasets",
-]
+from cryosiam_engine.hdf5.writing import new_file
 
 
 def update_dataset(path: str | Path, name: str, array: np.ndarray) -> None:

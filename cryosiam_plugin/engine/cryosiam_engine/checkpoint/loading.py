@@ -14,13 +14,11 @@ from typing import Any
 
 import torch
 
-from cryosiam_engine.checkpoint_cache import cache_folder, read_entry, sha256_of, write_entry
-from cryosiam_engine.checkpoint_scan import damaged
-from cryosiam_engine.checkpoint_unpickle import unpickle
-from cryosiam_engine.checkpoint_values import plain
+from cryosiam_engine.checkpoint.cache import read_entry, sha256_of, write_entry
+from cryosiam_engine.checkpoint.scan import damaged
+from cryosiam_engine.checkpoint.unpickle import unpickle
+from cryosiam_engine.checkpoint.values import plain
 from cryosiam_engine.errors import CheckpointError, OutputError
-
-__all__ = ["Checkpoint", "cache_folder", "file_sha256", "load_checkpoint"]
 
 logger = logging.getLogger(__name__)
 

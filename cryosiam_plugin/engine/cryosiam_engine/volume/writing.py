@@ -12,9 +12,9 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from cryosiam_engine.errors import ConfigurationError
 from cryosiam_engine.files import atomic_path
-from cryosiam_engine.mrc_header import HEADER_BYTES
 from cryosiam_engine.preprocessing import slabs
-from cryosiam_engine.volume_checks import RunningStatistics
+from cryosiam_engine.volume.checks import RunningStatistics
+from cryosiam_engine.volume.header import HEADER_BYTES
 
 
 def write_mrc(

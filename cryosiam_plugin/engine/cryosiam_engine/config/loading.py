@@ -14,36 +14,16 @@ from pydantic import AliasPath, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from cryosiam_engine.config_keys import KNOWN_KEYS, correct_published_misspellings, validate_keys
-from cryosiam_engine.config_models import (
+from cryosiam_engine.config.keys import KNOWN_KEYS, correct_published_misspellings, validate_keys
+from cryosiam_engine.config.models import (
     CentersConfig,
     DenoiseConfig,
-    DenseConfig,
-    Intensity,
     PostprocessingConfig,
     RunConfig,
     SemanticConfig,
 )
-from cryosiam_engine.config_yaml import KeyPath, YamlDocument, read_yaml
+from cryosiam_engine.config.yaml_file import KeyPath, YamlDocument, read_yaml
 from cryosiam_engine.errors import ConfigurationError
-from cryosiam_engine.tomogram_list import list_tomograms, stem_of, written_extension
-
-__all__ = [
-    "CONFIGS",
-    "CentersConfig",
-    "DenoiseConfig",
-    "DenseConfig",
-    "Intensity",
-    "PostprocessingConfig",
-    "RunConfig",
-    "SemanticConfig",
-    "list_tomograms",
-    "load_config",
-    "read_yaml",
-    "stem_of",
-    "validate_keys",
-    "written_extension",
-]
 
 logger = logging.getLogger(__name__)
 

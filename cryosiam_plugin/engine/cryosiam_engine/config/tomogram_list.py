@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cryosiam_engine.config_models import CentersConfig, PostprocessingConfig, RunConfig
+from cryosiam_engine.config.models import CentersConfig, PostprocessingConfig, RunConfig
 from cryosiam_engine.errors import ConfigurationError
 from cryosiam_engine.files import PARTIAL_MARK
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cryosiam_engine.files import atomic_path
-from cryosiam_engine.hdf5_sink import DiskSink
+from cryosiam_engine.hdf5.sink import DiskSink
 
 
 class StreamedDatasets:

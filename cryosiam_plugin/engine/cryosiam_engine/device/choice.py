@@ -1,7 +1,7 @@
 """Where the networks run: the device, what is free on it, and what its errors mean.
 
-The rest of the engine takes from here also what :mod:`~cryosiam_engine.precision`,
-:mod:`~cryosiam_engine.self_check` and :mod:`~cryosiam_engine.host` define.
+The rest of the engine takes from here also what :mod:`~cryosiam_engine.device.precision`,
+:mod:`~cryosiam_engine.device.convolution_check` and :mod:`~cryosiam_engine.device.host` define.
 
 ``CUDA_VISIBLE_DEVICES`` is read for messages only: which GPUs a job may use is the scheduler's.
 """
@@ -16,34 +16,8 @@ from dataclasses import dataclass
 
 import torch
 
+from cryosiam_engine.device.host import free_host_memory
 from cryosiam_engine.errors import ConfigurationError, DeviceError, EngineError
-from cryosiam_engine.host import cpu_threads, free_host_memory, set_threads
-from cryosiam_engine.precision import (
-    Precision,
-    ResolvedPrecision,
-    apply_precision,
-    known_bad,
-    resolve_precision,
-)
-from cryosiam_engine.self_check import SelfCheck, self_check
-
-__all__ = [
-    "MissingGpu",
-    "Precision",
-    "ResolvedPrecision",
-    "SelfCheck",
-    "apply_precision",
-    "choose_device",
-    "cpu_threads",
-    "free_memory",
-    "is_out_of_memory",
-    "known_bad",
-    "missing_gpu",
-    "resolve_precision",
-    "self_check",
-    "set_threads",
-    "unsupported_architecture",
-]
 
 logger = logging.getLogger(__name__)
 

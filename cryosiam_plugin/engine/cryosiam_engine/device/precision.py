@@ -11,8 +11,8 @@ from enum import Enum
 
 import torch
 
+from cryosiam_engine.device.convolution_check import SelfCheck, self_check
 from cryosiam_engine.errors import ConfigurationError, DeviceError
-from cryosiam_engine.self_check import SelfCheck, self_check
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from cryosiam_engine.checkpoint_scan import damaged, scan
-from cryosiam_engine.checkpoint_values import STAND_INS
+from cryosiam_engine.checkpoint.scan import damaged, scan
+from cryosiam_engine.checkpoint.values import STAND_INS
 from cryosiam_engine.errors import CheckpointError, UnsafeCheckpointError
 
 # The restricted reader of PyTorch below 2.6 runs code (CVE-2025-32434); below 2.10 a file made for

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import torch
 
-from cryosiam_engine.checkpoint_values import STAND_INS
+from cryosiam_engine.checkpoint.values import STAND_INS
 from cryosiam_engine.errors import CheckpointError, UnsafeCheckpointError
 
 #: What to do about a file that is not what its author wrote.

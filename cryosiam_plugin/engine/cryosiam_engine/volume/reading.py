@@ -16,24 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from cryosiam_engine.errors import TomogramError
-from cryosiam_engine.mrc_header import (
+from cryosiam_engine.volume.header import (
     HEADER_BYTES,
     MAP_MARK,
     MrcLayout,
     VolumeHeader,
     parse_header,
 )
-from cryosiam_engine.mrc_writing import write_mrc
-from cryosiam_engine.volume_checks import check_values
-
-__all__ = [
-    "Volume",
-    "VolumeHeader",
-    "check_values",
-    "read_header",
-    "read_volume",
-    "write_mrc",
-]
 
 
 @dataclass

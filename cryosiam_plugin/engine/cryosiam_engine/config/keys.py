@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from cryosiam_engine.config_yaml import KeyPath, YamlDocument
+from cryosiam_engine.config.yaml_file import KeyPath, YamlDocument
 from cryosiam_engine.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,34 @@
+"""The YAML configuration of a run: CryoSiam's own keys, validated."""
+
+from __future__ import annotations
+
+from cryosiam_engine.config.keys import validate_keys
+from cryosiam_engine.config.loading import CONFIGS, load_config
+from cryosiam_engine.config.models import (
+    CentersConfig,
+    DenoiseConfig,
+    DenseConfig,
+    Intensity,
+    PostprocessingConfig,
+    RunConfig,
+    SemanticConfig,
+)
+from cryosiam_engine.config.tomogram_list import list_tomograms, stem_of, written_extension
+from cryosiam_engine.config.yaml_file import read_yaml
+
+__all__ = [
+    "CONFIGS",
+    "CentersConfig",
+    "DenoiseConfig",
+    "DenseConfig",
+    "Intensity",
+    "PostprocessingConfig",
+    "RunConfig",
+    "SemanticConfig",
+    "list_tomograms",
+    "load_config",
+    "read_yaml",
+    "stem_of",
+    "validate_keys",
+    "written_extension",
+]
