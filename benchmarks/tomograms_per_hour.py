@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from cryosiam_engine.dense import RunOptions, load_model
+from cryosiam_engine.label_stitching import classify
 from cryosiam_engine.networks import random_checkpoint
-from cryosiam_engine.semantic import classify
 from cryosiam_engine.sliding_window import Tiling
 from cryosiam_engine.tiling import Region
 from torch import Tensor
@@ -32,17 +32,16 @@ def seconds(
 ) -> tuple[float, str]:
     """Time one prediction, labels or floats on the host included; and say how it was tiled."""
     model = load_model(path, task, options, batch_size=3)  # type: ignore[arg-type]
-    labels = np.empty(volume.shape, np.float32 if task == "denoising" else np.uint8)
+    dtype = torch.float32 if task == "denoising" else torch.uint8
+    canvas = model.window.canvas(volume.shape, dtype)
 
     def keep(region: Region, outputs: Mapping[str, Tensor]) -> None:
         output = outputs[head]
-        kept = output[0] if task == "denoising" else classify(output, 0.5)
-        labels[region] = kept.cpu().numpy()
+        canvas[region] = output[0] if task == "denoising" else classify(output, 0.5)
 
     started = time.perf_counter()
     plan = model.window.run(volume, [head], keep)
-    if model.window.device.type == "cuda":
-        torch.cuda.synchronize()
+    canvas.cpu()
     tiles = f"{len(plan.tiles)} of {' × '.join(map(str, plan.tile_shape))}"
     return time.perf_counter() - started, tiles
 

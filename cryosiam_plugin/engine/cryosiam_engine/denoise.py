@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -72,19 +73,21 @@ class DenoiseCommand(DenseCommand[LoadedTomogram, Denoised]):
         # Other channels than the first are only ever read from the raw predictions.
         n_channels = self.model.window.network.out_channels
         kept_channels = n_channels if self._config.save_raw_predictions else 1
-        channels = np.empty((kept_channels, *volume.shape), np.float32)
-        low, high = np.inf, -np.inf
+        window = self.model.window
+        canvas = window.canvas((kept_channels, *volume.shape), torch.float32)
+        extremes: list[Tensor] = []  # of each slab, left on the device
 
         def keep(region: Region, outputs: Mapping[str, Tensor]) -> None:
-            nonlocal low, high
             denoised = outputs["denoised"]
-            require_finite(denoised, loaded.tomogram.path, self.model.precision)
-            smallest, largest = (float(value) for value in denoised.aminmax())
-            low, high = min(low, smallest), max(high, largest)
-            channels[(slice(None), *region)] = denoised[:kept_channels].cpu().numpy()
+            extremes.append(torch.stack(denoised.aminmax()))
+            canvas[(slice(None), *region)] = denoised[:kept_channels]
 
-        self.model.window.run(volume, ["denoised"], keep, progress=progress)
+        window.run(volume, ["denoised"], keep, progress=progress)
         del volume
+        seen = torch.stack(extremes)
+        require_finite(seen.isfinite().all(), loaded.tomogram.path, self.model.precision)
+        channels = canvas.cpu().numpy()
+        low, high = float(seen[:, 0].min()), float(seen[:, 1].max())
         warnings = self._rescale(channels, low, high) if self._config.scale_prediction else []
         return Denoised(loaded.tomogram, loaded.header, channels, warnings)
 

@@ -141,15 +141,24 @@ class DenseCommand(TomogramCommand[Loaded, Result]):
         return [tomogram.path] if tomogram.path.exists() else []
 
 
-def require_finite(output: Tensor, path: Path, precision: str) -> None:
+def require_finite(is_finite: Tensor, path: Path, precision: str) -> None:
     """Refuse a network output with NaN or infinities: half precision can overflow.
+
+    Parameters
+    ----------
+    is_finite
+        One boolean, gathered on the device while the tiles ran.
+    path
+        The tomogram.
+    precision
+        What was computed in.
 
     Raises
     ------
     DeviceError
         Naming the tomogram and the precision.
     """
-    if not torch.isfinite(output).all():
+    if not is_finite:
         raise DeviceError(
             f"The network's output for {path} is not finite in {precision}.",
             remedy="Use --precision fp32; if that does not help, the checkpoint is damaged.",

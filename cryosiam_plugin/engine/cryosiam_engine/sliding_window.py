@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +17,7 @@ from cryosiam_engine.device import free_memory, is_out_of_memory
 from cryosiam_engine.errors import DeviceError
 from cryosiam_engine.networks.inference import InferenceNetwork
 from cryosiam_engine.tile_network import TileNetwork
-from cryosiam_engine.tile_source import TileSource
+from cryosiam_engine.tile_source import TileSource, fits_beside_tiles
 from cryosiam_engine.tiling import (
     AxisRule,
     Region,
@@ -119,6 +120,24 @@ class SlidingWindow:
                 self._shrink_tiles(plan)
             else:
                 return plan
+
+    def canvas(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A volume of zeros to stitch results into: on the device, so that it is never waited for.
+
+        Parameters
+        ----------
+        shape
+            (z, y, x), or (channels, z, y, x).
+        dtype
+            Of the results.
+
+        Returns
+        -------
+        Tensor
+            On the host if it would take too much of the device's memory.
+        """
+        fits = fits_beside_tiles(math.prod(shape) * dtype.itemsize, self.device)
+        return torch.zeros(shape, dtype=dtype, device=self.device if fits else "cpu")
 
     def plan(self, shape: Shape) -> TilePlan:
         """The tiles for a tomogram of this shape."""

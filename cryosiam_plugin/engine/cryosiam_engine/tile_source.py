@@ -16,6 +16,11 @@ from cryosiam_engine.tiling import Shape, Tile, TilePlan
 RESIDENT_SHARE = 0.25
 
 
+def fits_beside_tiles(n_bytes: int, device: torch.device) -> bool:
+    """Whether a volume of so many bytes may lie on the device while tiles are computed there."""
+    return device.type == "cpu" or n_bytes < RESIDENT_SHARE * free_memory(device)
+
+
 class TileSource:
     """Cuts tiles out of a tomogram that lies on the device, or on the host if it is too large.
 
@@ -40,7 +45,7 @@ class TileSource:
         if plan.wrap and any(padding):
             volume = np.pad(volume, [(0, extra) for extra in padding])
         self._volume = torch.from_numpy(volume)
-        if device.type == "cuda" and volume.nbytes < RESIDENT_SHARE * free_memory(device):
+        if fits_beside_tiles(volume.nbytes, device):
             self._volume = self._volume.to(device)
         self._plan = plan
         self._device = device
