@@ -43,8 +43,8 @@ class RunProgress:
             self._redirect = logging_redirect_tqdm([logging.getLogger("cryosiam_engine")])
             self._redirect.__enter__()
             self._bars = (
-                tqdm(total=self._n_tomograms, unit="tomogram", desc="all", position=1, **options),
-                tqdm(total=0, unit="tile", position=0, **options),
+                tqdm(total=self._n_tomograms, unit=" tomogram", desc="all", position=1, **options),
+                tqdm(total=0, unit=" tile", position=0, **options),
             )
         return self
 
