@@ -94,3 +94,4 @@ class RunProgress:
         """Count one tomogram as finished, whatever became of it."""
         if self._bars:
             self._bars[0].update()
+            self._bars[0].refresh()
