@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests" / "plugin"))
@@ -59,7 +60,7 @@ def main() -> int:
     return report(protocol, options.number, wall, direct_seconds(protocol, Path(project.path)))
 
 
-def direct_seconds(protocol, project: Path) -> float:
+def direct_seconds(protocol: Any, project: Path) -> float:
     """Wall time of the engine alone: the recorded command, into an empty folder."""
     extra = Path(protocol._getExtraPath()).absolute()
     with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +74,7 @@ def direct_seconds(protocol, project: Path) -> float:
         return time.monotonic() - started
 
 
-def report(protocol, number: int, wall: float, direct: float) -> int:
+def report(protocol: Any, number: int, wall: float, direct: float) -> int:
     extra = Path(protocol._getExtraPath())
     logs = "".join(path.read_text() for path in extra.glob("engine/*.log"))
     loads = len(re.findall(r"Model .* \(sha256", logs))

@@ -20,15 +20,16 @@ workers=$(nproc)
 export OMP_NUM_THREADS=1
 run_pytest() {
     local code=0
-    python -m pytest -n "$workers" --dist loadgroup "${quick[@]}" "${options[@]}" "$@" || code=$?
+    python -m pytest -n "$workers" "${quick[@]}" "${options[@]}" "$@" || code=$?
     # A path of the user's may have no test for one of the two environments.
     [ "$code" -eq 0 ] || { [ "$code" -eq 5 ] && [ "${#options[@]}" -gt 0 ]; }
 }
-run_pytest
+run_pytest --dist worksteal
 
 # Windows are tested on a screen of their own; without one those tests are skipped.
 if ! command -v Xvfb >/dev/null && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq && apt-get install -y -qq xvfb openbox >/dev/null || echo "No Xvfb: no tests of windows."
 fi
 source "$here/scipion_environment.sh"
-run_pytest tests/plugin tests/gui cryosiam_plugin/tests
+# One file to a process: the projects that its tests look at are made once.
+run_pytest --dist loadfile tests/plugin tests/gui cryosiam_plugin/tests

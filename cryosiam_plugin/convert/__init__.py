@@ -1,0 +1,44 @@
+"""Scipion's objects as engine files, and the engine's files as Scipion's objects.
+
+The only place where the two meet. The engine counts voxels in the order (z, y, x), from 0 at the
+first voxel's centre. Scipion keeps coordinates as (x, y, z) from the tomogram's origin. The voxel
+size is the one that Scipion has: headers of tomograms are often wrong.
+"""
+
+from __future__ import annotations
+
+from cryosiam_plugin.convert.engine_inputs import file_of, link_tomogram, write_run_config
+from cryosiam_plugin.convert.particles import (
+    CLASS_NAME,
+    N_VOXELS,
+    coordinate_from,
+    coordinates_from,
+    index_of,
+    read_particles,
+    voxel_origin,
+)
+from cryosiam_plugin.convert.volumes import (
+    LABEL_TABLE,
+    format_label_table,
+    label_table_of,
+    tomo_mask_from,
+    tomogram_from,
+)
+
+__all__ = [
+    "CLASS_NAME",
+    "LABEL_TABLE",
+    "N_VOXELS",
+    "coordinate_from",
+    "coordinates_from",
+    "file_of",
+    "format_label_table",
+    "index_of",
+    "label_table_of",
+    "link_tomogram",
+    "read_particles",
+    "tomo_mask_from",
+    "tomogram_from",
+    "voxel_origin",
+    "write_run_config",
+]

@@ -1,0 +1,104 @@
+"""How a protocol starts the engine: with which GPUs, where, and how many side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pyworkflow.constants import QUEUE_FOR_JOBS
+from pyworkflow.utils import Environ, magentaStr
+
+from cryosiam_plugin.launcher import LaunchSettings, engine_command
+from cryosiam_plugin.protocols.engine_process import ProcessEnd, nextRecord, runEngine
+from cryosiam_plugin.protocols.form_parts import PRECISIONS, TILINGS
+
+
+class EngineRuns:
+    """Mixed into a protocol: everything about engine processes."""
+
+    def _launch(self, command: str, tsIds: list[str]) -> ProcessEnd:
+        """Run an engine command on tomograms; returns when its process has ended."""
+        predicts = command.endswith("_predict")
+        argv = [command, "--config_file", str(self._configFile())]
+        if predicts:
+            argv += self._computeOptions()
+        argv += [word for tsId in tsIds for word in ("--filename", f"{tsId}.mrc")]
+        useGpu = predicts and self.usesGpu()
+        line = engine_command(
+            self._launchSettings(),
+            argv,
+            work_folder=Path(self._getPath()).absolute(),
+            inputs=self._readFiles(tsIds),
+            use_gpu=useGpu,
+            gpu_ids=self._gpuIds() if useGpu else None,
+            scheduler_owns_gpu=self.useQueue(),
+        )
+        self.info(magentaStr(f"{command}: {len(tsIds)} tomograms: {', '.join(tsIds)}"))
+        # A queue's own programs need the environment that they were set up in.
+        environment = None if self.useQueueForSteps() else Environ(line.environment)
+
+        def run_job(program: str, arguments: str) -> None:
+            self.runJob(program, arguments, env=environment, numberOfMpi=1, numberOfThreads=1)
+
+        return runEngine(line, run_job, nextRecord(Path(self._getExtraPath("engine")).absolute()))
+
+    def _launchSettings(self) -> LaunchSettings:
+        return self.getClassPackage().Plugin.getLaunchSettings()
+
+    def _computeOptions(self) -> list[str]:
+        # A GPU that was asked for and is not there is an error, not a run of a week on the CPU.
+        device = "cuda" if self.usesGpu() else "cpu"
+        return [
+            "--device",
+            device,
+            "--precision",
+            PRECISIONS[self.precision.get()],
+            "--tiling",
+            TILINGS[self.tiling.get()],
+        ]
+
+    def _readFiles(self, tsIds: list[str]) -> list[Path]:
+        """Everything that the engine reads, for a container that sees only what it is shown."""
+        folders = [self._inputFolder(), self._maskFolder(), self._predictionFolder()]
+        links = [Path(folder) / f"{tsId}.mrc" for folder in folders for tsId in tsIds]
+        model = self._model()
+        return [path for path in links if path.exists()] + ([Path(model.path)] if model else [])
+
+    def _gpuIds(self) -> str | None:
+        """The GPUs that Scipion gave to this step, as CUDA_VISIBLE_DEVICES has them."""
+        gpus = self._stepsExecutor.getGpuList()
+        return ",".join(str(gpu) for gpu in gpus) or None if gpus else None
+
+    def _needsGpuSlot(self) -> bool:
+        # Where every process is a job of its own, the queue has the GPUs, not Scipion's slots.
+        return self.usesGpu() and not self.useQueueForSteps()
+
+    def _computes(self) -> bool:
+        """Whether a network is run at all."""
+        return True
+
+    def usesGpu(self) -> bool:
+        """Whether the engine computes on a GPU."""
+        return bool(super().usesGpu()) and self._computes()
+
+    def _slots(self, *, following: bool = False) -> int:
+        """How many engine processes can run side by side.
+
+        Parameters
+        ----------
+        following
+            Whether the step that looks for new tomograms goes on, which takes a thread.
+        """
+        workers = max(1, self.numberOfThreads.get() - (2 if following else 1))
+        if self.useQueueForSteps():
+            return workers
+        return max(1, min(workers, len(self.getGpuList()))) if self.usesGpu() else 1
+
+    def getSubmitDict(self) -> dict[str, Any]:
+        """What the queue is asked for: GPUs only if one is used, and one for each process."""
+        values = super().getSubmitDict()
+        asked = len(self.getGpuList()) if self.usesGpu() else 0
+        if values.get(QUEUE_FOR_JOBS) == "Y":
+            asked = min(asked, 1)
+        values["GPU_COUNT"] = asked
+        return values

@@ -1,0 +1,250 @@
+"""Particle identification."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+from pyworkflow.protocol.params import (
+    GE,
+    BooleanParam,
+    EnumParam,
+    IntParam,
+    PointerParam,
+    Positive,
+    StringParam,
+)
+from pyworkflow.utils import Message
+from tomo.objects import SetOfCoordinates3D, SetOfTomoMasks
+
+from cryosiam_plugin.convert import (
+    coordinates_from,
+    label_table_of,
+    link_tomogram,
+    read_particles,
+    tomo_mask_from,
+)
+from cryosiam_plugin.engine_status import EngineStatus
+from cryosiam_plugin.protocols.class_lists import class_table, parse_classes
+from cryosiam_plugin.protocols.form_parts import (
+    THREADS,
+    defineComputeParams,
+    defineGpuParams,
+    defineMasksParam,
+    defineThresholdParam,
+    defineTomogramsParam,
+)
+from cryosiam_plugin.protocols.model_choice import ChosenModel, defineModelParams
+from cryosiam_plugin.protocols.probability_maps import outputName
+from cryosiam_plugin.protocols.protocol_base import ProtCryosiamBase
+
+FROM_TOMOGRAMS, FROM_MASKS = range(2)
+
+
+class CryosiamParticlesOutputs(Enum):
+    """The results, besides one set per class and the set of failed tomograms."""
+
+    coordinates = SetOfCoordinates3D
+    semanticMasks = SetOfTomoMasks
+
+
+class ProtCryosiamParticles(ProtCryosiamBase):
+    """Finds particles in tomograms that CryoSiam denoised, and says of which class they are.
+
+    Every voxel gets a class; the connected pieces of each class, eroded by one voxel so that
+    particles that touch come apart, are the particles, and their centres of mass the coordinates.
+    Each coordinate has the name of its class (_className), the class's number as its group, and
+    its size in voxels (_nVoxels). Split them by class with _pwem - filter set_
+    (item._className.get()=='ribosome'), or ask here for one set per class.
+
+    It can also start from label volumes that exist already, such as those of CryoSiam's
+    _semantic segmentation_.
+    """
+
+    _label = "particle identification"
+    _possibleOutputs = CryosiamParticlesOutputs
+    _primaryOutput = CryosiamParticlesOutputs.coordinates.name
+    _doneWord = "searched"
+    MODEL_TASKS = ("semantic",)
+
+    def _defineParams(self, form: Any) -> None:
+        network = f"source=={FROM_TOMOGRAMS}"
+        defineGpuParams(form)
+        form.addSection(label=Message.LABEL_INPUT)
+        form.addParam(
+            "source",
+            EnumParam,
+            choices=["denoised tomograms", "label masks"],
+            default=FROM_TOMOGRAMS,
+            display=EnumParam.DISPLAY_HLIST,
+            label="Find particles in",
+            help="*denoised tomograms*: a model labels every voxel, then the particles are found "
+            "among the labels.\n*label masks*: the labels exist already.",
+        )
+        defineTomogramsParam(
+            form,
+            "Denoised tomograms",
+            "The output of CryoSiam's _denoise tomograms_. For label masks: the tomograms that "
+            "they belong to, of the same size. The coordinates will refer to these tomograms.",
+        )
+        form.addParam(
+            "inputLabels",
+            PointerParam,
+            pointerClass="SetOfTomoMasks",
+            allowsNull=True,
+            condition=f"source=={FROM_MASKS}",
+            label="Label masks",
+            help="Whole numbers: 0 is background, 1, 2... are classes. Masks and tomograms belong "
+            "together by their tilt-series identifier (tsId).",
+        )
+        defineMasksParam(form, network)
+        self._defineModel(form, network)
+        self._defineParticles(form)
+        defineComputeParams(form, network)
+        self._defineStreamingParams(form)
+        form.addParallelSection(threads=THREADS, mpi=0)
+
+    def _defineModel(self, form: Any, network: str) -> None:
+        plugin = self.getClassPackage().Plugin
+        defineModelParams(form, plugin, self.MODEL_TASKS, "particles-mycoplasma", network)
+        defineThresholdParam(
+            form,
+            0.7,
+            "A voxel gets its most probable class if that is at least so probable. Lower it to "
+            "find more particles, raise it to find fewer and surer ones.",
+            network,
+        )
+
+    def _defineParticles(self, form: Any) -> None:
+        form.addSection(label="Particles")
+        form.addParam(
+            "classes",
+            StringParam,
+            default="",
+            label="Classes",
+            help="Numbers, ranges or names, as '1, 3-5, ribosome'. Empty: all classes.",
+        )
+        form.addParam(
+            "minimumVoxels",
+            IntParam,
+            default=10,
+            validators=[GE(0, error="must be 0 or more")],
+            label="Minimum size (voxels)",
+            help="Pieces that are not larger than this after the erosion by one voxel are no "
+            "particles. A ribosome of 250 Å has about 8000 voxels at 10 Å per voxel, of which the "
+            "labels often cover a part.",
+        )
+        form.addParam(
+            "boxSize",
+            IntParam,
+            default=32,
+            validators=[Positive],
+            label="Box size (voxels)",
+            help="About one and a half times the particle's diameter, in voxels of these "
+            "tomograms. It is kept with the coordinates for the extraction and for looking at "
+            "them; it changes nothing in what is found.",
+        )
+        form.addParam(
+            "setPerClass",
+            BooleanParam,
+            default=False,
+            label="One set per class too?",
+            help="Besides the set with all particles, make one for each class, ready for "
+            "subtomogram averaging.",
+        )
+
+    def _commands(self) -> list[str]:
+        return (["semantic_predict"] if self._computes() else []) + ["semantic_to_centers"]
+
+    def _computes(self) -> bool:
+        return self.source.get() == FROM_TOMOGRAMS
+
+    def _model(self) -> ChosenModel | None:
+        return super()._model() if self._computes() else None
+
+    def _partners(self) -> dict[str, Any]:
+        return super()._partners() if self._computes() else {"label mask": self.inputLabels}
+
+    def _linkInputs(self, tsId: str) -> None:
+        super()._linkInputs(tsId)
+        if self._computes():
+            return
+        labels = self._feed.partners["label mask"][tsId]
+        if tuple(labels.getDim()) != tuple(self._feed.tomograms[tsId].getDim()):
+            raise ValueError(
+                f"Its label mask is {labels.getDim()} voxels large, but the tomogram "
+                f"{self._feed.tomograms[tsId].getDim()}. Give the tomograms that the masks were "
+                "made from."
+            )
+        link_tomogram(labels, self._predictionFolder())
+
+    def _configurationKeys(self) -> dict[str, Any]:
+        return {"output_format": "mrc"} if self._computes() else {}
+
+    def _networkSection(self) -> dict[str, Any]:
+        network: dict[str, Any] = {"min_voxels": self.minimumVoxels.get()}
+        if self._computes():
+            network["threshold"] = float(self.threshold.get())
+        return network
+
+    def _registerResult(self, tomogram: Any, first: EngineStatus, last: EngineStatus) -> None:
+        tsId = tomogram.getTsId()
+        names = self._classNames(tsId)
+        rows = read_particles(self._resultOf(last, "particles", ".csv"))
+        chosen = parse_classes(self.classes.get(), names)
+        if chosen:
+            rows = [row for row in rows if row["semantic_class"] in chosen]
+        if self._computes():
+            table = class_table(first.summary.get("voxels_per_class", {}), names)
+            mask = tomo_mask_from(tomogram, self._resultOf(first, "labels", ".mrc"), table)
+            name = CryosiamParticlesOutputs.semanticMasks.name
+            self._append(name, SetOfTomoMasks, [mask], tsId)
+        if self.setPerClass.get():
+            for class_id in sorted({row["semantic_class"] for row in rows}):
+                mine = [row for row in rows if row["semantic_class"] == class_id]
+                output = outputName(class_id, names, "coordinates")
+                self._addParticles(output, mine, tomogram, names)
+        self._addParticles(self._primaryOutput, rows, tomogram, names)
+
+    def _addParticles(
+        self, name: str, rows: list[dict[str, Any]], tomogram: Any, names: dict[int, str]
+    ) -> None:
+        if rows:
+            particles = list(coordinates_from(rows, tomogram, names))
+            box = self.boxSize.get()
+            self._append(name, SetOfCoordinates3D, particles, tomogram.getTsId(), boxSize=box)
+
+    def _classNames(self, tsId: str) -> dict[int, str]:
+        if self._computes():
+            return self._model().classes
+        return label_table_of(self._feed.partners["label mask"][tsId])
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        labels = self.inputLabels.get()
+        if not self._computes() and labels is None:
+            problems.append("*Label masks* cannot be empty: give the masks to find particles in.")
+        try:
+            model = self._model()
+            first = None if labels is None or self._computes() else labels.getFirstItem()
+            names = model.classes if model else label_table_of(first) if first else {}
+            parse_classes(self.classes.get(), names)
+        except ValueError as error:
+            problems.append(f"*Classes*: {error}")
+        return problems
+
+    def _emptyMessage(self) -> str:
+        return (
+            "No particles were found in any tomogram. Lower the threshold or the minimum size, and "
+            "check the classes, the model and that the tomograms are denoised ones."
+        )
+
+    def _resultLines(self) -> list[str]:
+        output = getattr(self, self._primaryOutput, None)
+        return [] if output is None else [f"{output.getSize()} particles found."]
+
+    def _methodsSettings(self) -> str:
+        size = f"components of more than {self.minimumVoxels.get()} voxels as particles, "
+        if not self._computes():
+            return f"taking {size}"
+        return f"with a probability threshold of {self.threshold.get():g} and {size}"

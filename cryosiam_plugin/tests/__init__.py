@@ -1,0 +1,1 @@
+"""Scipion's tests of the plugin: run by ``scipion3 tests`` and by pytest."""

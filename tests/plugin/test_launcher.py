@@ -1,0 +1,424 @@
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pyworkflow.utils import Environ
+from pyworkflow.utils.process import buildRunCommand
+
+from cryosiam_plugin import launcher
+from cryosiam_plugin.binds import bind_options, bind_paths
+from cryosiam_plugin.launcher import (
+    HIDDEN,
+    LaunchError,
+    LaunchSettings,
+    Runtime,
+    choose_runtime,
+    engine_command,
+    engine_environment,
+)
+
+# Prints its arguments, each ended by a zero byte, and what it sees of the environment.
+SPY = '#!/bin/sh\nprintf "%s\\0" "$@"\n'
+
+NASTY = [
+    "with space",
+    "it's",
+    'say "no"',
+    "a;touch pwned",
+    "$(touch pwned)",
+    "`touch pwned`",
+    "$HOME",
+    "100%",
+    "%(GPU",
+    "%s%d",
+    "ä Å µ 試料",
+    "back\\slash",
+    "new\nline",
+    "*",
+    "~",
+    "a&b|c>d<e",
+    "#hash",
+    "!bang",
+    "-leading",
+    "{a,b}",
+    "tab\there",
+    "a:b,c",
+]
+# Everything that can be a file's name.
+NAMES = st.text(
+    st.characters(blacklist_characters="\0/", blacklist_categories=["Cs"]), min_size=1, max_size=12
+).filter(lambda name: name not in (".", ".."))
+
+
+@pytest.fixture(autouse=True)
+def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An environment and a working folder that do not depend on who runs the tests."""
+    home, project = tmp_path / "home", tmp_path / "project"
+    home.mkdir()
+    project.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(project)
+    for name in (*HIDDEN, *launcher.CACHE_VARIABLES, "CUDA_VISIBLE_DEVICES", "CRYOSIAM_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def spy(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(SPY)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def native(folder: Path) -> LaunchSettings:
+    spy(folder / "cryosiam-engine")
+    return LaunchSettings("native", str(spy(folder / "python")), models=str(folder / "models"))
+
+
+def container(folder: Path, **changes: object) -> LaunchSettings:
+    program = spy(folder / "apptainer")
+    image = folder / "engine.sif"
+    image.touch()
+    values = {"runtime": "apptainer", "apptainer": str(program), "sif": str(image), **changes}
+    return LaunchSettings(**values)
+
+
+def heard(line: str, environment: dict[str, str] | None = None) -> list[str]:
+    """What a program that /bin/sh starts with this line is given."""
+    environment = dict(os.environ) if environment is None else environment
+    out = subprocess.run(
+        ["/bin/sh", "-c", line], env=environment, stdout=subprocess.PIPE, check=True
+    ).stdout
+    return [os.fsdecode(word) for word in out.split(b"\0")[:-1]]
+
+
+def run_in(settings: LaunchSettings, tmp_path: Path, **options: object) -> str:
+    options.setdefault("work_folder", tmp_path / "project" / "Runs" / "1")
+    argv = ["semantic_predict", "--config_file", "Runs/1/run.yaml", "--filename", "TS_01.mrc"]
+    return engine_command(settings, argv, **options).shell_line
+
+
+def expected(text: str, tmp_path: Path) -> str:
+    return " ".join(textwrap.dedent(text).split()).replace("{tmp}", str(tmp_path))
+
+
+# ------------------------------------------------------------------ the commands, word by word
+
+
+def test_native_command(tmp_path: Path) -> None:
+    assert run_in(native(tmp_path / "env/bin"), tmp_path, gpu_ids="0") == expected(
+        """
+        env -u PYTHONPATH -u PYTHONHOME -u LD_LIBRARY_PATH -u LD_PRELOAD -u CONDA_PREFIX
+        -u MPLBACKEND
+        CRYOSIAM_MODELS={tmp}/env/bin/models CUDA_VISIBLE_DEVICES=0
+        {tmp}/env/bin/python -I -m cryosiam_engine.cli
+        semantic_predict --config_file Runs/1/run.yaml --filename TS_01.mrc
+        """,
+        tmp_path,
+    )
+
+
+def test_container_command(tmp_path: Path) -> None:
+    models, data, run = tmp_path / "models", tmp_path / "data", tmp_path / "scratch" / "run"
+    for folder in (models, data, run):
+        folder.mkdir(parents=True)
+    (data / "TS_01.mrc").touch()
+    (run / "TS_01.mrc").symlink_to(data / "TS_01.mrc")
+    settings = container(tmp_path, models=str(models), extra_binds=("/opt/x:/opt/y:ro",))
+    line = run_in(settings, tmp_path, work_folder=run, inputs=[run / "TS_01.mrc"], gpu_ids="0,1")
+    assert line == expected(
+        """
+        env -u PYTHONPATH -u PYTHONHOME -u LD_LIBRARY_PATH -u LD_PRELOAD -u CONDA_PREFIX
+        -u MPLBACKEND -u TMPDIR -u TMP -u TEMP
+        CRYOSIAM_MODELS={tmp}/models CUDA_VISIBLE_DEVICES=0,1 PYTHONNOUSERSITE=1
+        {tmp}/apptainer exec --nv
+        --bind {tmp}/data --bind {tmp}/models --bind {tmp}/project --bind {tmp}/scratch/run
+        --bind /opt/x:/opt/y:ro --pwd {tmp}/project
+        {tmp}/engine.sif cryosiam-engine
+        semantic_predict --config_file Runs/1/run.yaml --filename TS_01.mrc
+        """,
+        tmp_path,
+    )
+
+
+def test_gpu_support_only_with_a_gpu(tmp_path: Path) -> None:
+    assert "--nv" in shlex.split(run_in(container(tmp_path), tmp_path))
+    line = run_in(container(tmp_path), tmp_path, use_gpu=False)
+    assert "--nv" not in shlex.split(line)
+    assert "CUDA_VISIBLE_DEVICES=" in shlex.split(line)
+
+
+@pytest.mark.parametrize("make", [native, container])
+@pytest.mark.parametrize("use_gpu", [True, False])
+def test_the_schedulers_gpus_are_left_alone(make, use_gpu, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    command = engine_command(
+        make(tmp_path / "bin"),
+        ["doctor"],
+        work_folder=tmp_path,
+        use_gpu=use_gpu,
+        gpu_ids="0",
+        scheduler_owns_gpu=True,
+    )
+    assert "CUDA_VISIBLE_DEVICES" not in command.shell_line
+    assert command.environment["CUDA_VISIBLE_DEVICES"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("given_ids", "wanted"), [("0", "0"), ("0 1", "0,1"), ("0, 2", "0,2"), ("1,3", "1,3")]
+)
+def test_gpu_ids_as_scipion_writes_them(given_ids, wanted, tmp_path: Path) -> None:
+    line = run_in(native(tmp_path / "bin"), tmp_path, gpu_ids=given_ids)
+    assert f"CUDA_VISIBLE_DEVICES={wanted}" in shlex.split(line)
+
+
+def test_without_a_choice_the_engine_sees_every_gpu(tmp_path: Path) -> None:
+    assert "CUDA_VISIBLE_DEVICES" not in run_in(native(tmp_path / "bin"), tmp_path, gpu_ids=None)
+
+
+@pytest.mark.parametrize("make", [native, container])
+def test_caches_go_to_the_run_where_the_home_is_not_writable(
+    make, tmp_path: Path, monkeypatch
+) -> None:
+    run = tmp_path / "project" / "Runs" / "1"
+    assert "XDG_CACHE_HOME" not in run_in(make(tmp_path / "bin"), tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "no home"))
+    words = shlex.split(run_in(make(tmp_path / "bin"), tmp_path))
+    for name in launcher.CACHE_VARIABLES:
+        assert f"{name}={run / 'tmp' / 'cache'}" in words
+
+
+def test_a_cache_of_the_users_choice_is_seen_by_the_container(tmp_path: Path, monkeypatch) -> None:
+    cache = tmp_path / "fast disk" / "cache"
+    cache.mkdir(parents=True)
+    monkeypatch.setenv("CRYOSIAM_CACHE", str(cache))
+    assert str(cache) in shlex.split(run_in(container(tmp_path / "bin"), tmp_path))
+
+
+def test_a_scratch_disk_is_seen_by_the_container(tmp_path: Path) -> None:
+    """Scipion may make the run's folder for temporary files a link to a local disk."""
+    run, scratch = tmp_path / "project/Runs/1", tmp_path / "scratch"
+    run.mkdir(parents=True)
+    scratch.mkdir()
+    (run / "tmp").symlink_to(scratch)
+    assert str(scratch) in shlex.split(run_in(container(tmp_path / "bin"), tmp_path))
+
+
+def test_work_folder_may_be_relative(tmp_path: Path) -> None:
+    (tmp_path / "project/Runs/1").mkdir(parents=True)
+    absolute = run_in(container(tmp_path / "bin"), tmp_path)
+    assert run_in(container(tmp_path / "bin"), tmp_path, work_folder=Path("Runs/1")) == absolute
+
+
+# ------------------------------------------------------------------ the environment
+
+
+def test_environment_without_scipions_python() -> None:
+    environ = {
+        "PATH": "/usr/bin",
+        "PYTHONPATH": "/scipion",
+        "LD_LIBRARY_PATH": "/scipion/lib",
+        "CONDA_SHLVL": "2",
+        "CONDA_PREFIX_1": "/conda",
+        "VIRTUAL_ENV_PROMPT": "x",
+        "SLURM_JOB_ID": "12",
+        "CUDA_VISIBLE_DEVICES": "3",
+    }
+    assert engine_environment(environ) == {
+        "PATH": "/usr/bin",
+        "SLURM_JOB_ID": "12",
+        "CUDA_VISIBLE_DEVICES": "3",
+    }
+
+
+def test_the_line_cleans_any_environment_by_itself(tmp_path: Path) -> None:
+    """As in a queue's job, which does not start in the environment that we prepare."""
+    settings = native(tmp_path / "bin")
+    Path(settings.engine_python).write_text("#!/bin/sh\nexec env\n")
+    dirty = {**os.environ, **dict.fromkeys(HIDDEN, "/dirty"), "SLURM_JOB_ID": "7"}
+    out = subprocess.run(
+        ["/bin/sh", "-c", run_in(settings, tmp_path, gpu_ids="1")],
+        env=dirty,
+        stdout=subprocess.PIPE,
+    ).stdout.decode()
+    seen = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+    assert not set(HIDDEN) & set(seen)
+    assert seen["SLURM_JOB_ID"] == "7"
+    assert seen["CUDA_VISIBLE_DEVICES"] == "1"
+
+
+def test_foreign_modules_do_not_reach_the_engine(tmp_path: Path, engine_python: str) -> None:
+    """A module of the engine's name in PYTHONPATH and in the working folder is not taken."""
+    foreign = tmp_path / "project" / "cryosiam_engine"
+    foreign.mkdir()
+    (foreign / "__init__.py").write_text("raise SystemExit('foreign')")
+    command = engine_command(
+        LaunchSettings("native", engine_python), ["--version"], work_folder=tmp_path
+    )
+    dirty = {**command.environment, "PYTHONPATH": str(tmp_path / "project")}
+    done = subprocess.run(["/bin/sh", "-c", command.shell_line], env=dirty, stdout=subprocess.PIPE)
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"cryosiam-engine ")
+
+
+# ------------------------------------------------------------------ quoting
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@given(words=st.lists(NAMES | st.sampled_from(NASTY), min_size=1, max_size=4))
+@example(words=NASTY)
+def test_arguments_survive_the_shell(words: list[str], tmp_path: Path) -> None:
+    command = engine_command(native(tmp_path / "bin"), words, work_folder=tmp_path, gpu_ids="0")
+    assert heard(command.shell_line) == ["-I", "-m", "cryosiam_engine.cli", *words]
+    assert not (tmp_path / "project" / "pwned").exists()
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
+@given(words=st.lists(NAMES | st.sampled_from(NASTY), min_size=1, max_size=3))
+@example(words=NASTY)
+def test_arguments_survive_scipions_run_job(words: list[str], tmp_path: Path) -> None:
+    """With the very function that builds Scipion's line, for this process and for a queue."""
+    command = engine_command(native(tmp_path / "bin"), words, work_folder=tmp_path, gpu_ids="0")
+    line = buildRunCommand(command.program, command.arguments, 1, None, Environ(), gpuList=[])
+    assert heard(line, command.environment) == ["-I", "-m", "cryosiam_engine.cli", *words]
+
+
+@pytest.mark.parametrize("name", [name for name in NASTY if "/" not in name])
+def test_every_folder_may_have_a_nasty_name(name: str, tmp_path: Path) -> None:
+    """The environment's, the project's, the data's, the image's and the models' folder."""
+    place = tmp_path / name
+    folders = [place / part for part in ("project", "data", "models")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    os.chdir(folders[0])
+    (place / "data" / f"{name}.mrc").touch()
+    inputs = [place / "data" / f"{name}.mrc"]
+    command = engine_command(
+        native(place / "bin"), ["doctor"], work_folder=folders[0], inputs=inputs
+    )
+    assert heard(command.shell_line)[-1] == "doctor"
+    settings = container(place, models=str(folders[2]))
+    words = heard(
+        engine_command(settings, ["doctor"], work_folder=folders[0], inputs=inputs).shell_line
+    )
+    assert words[-5:] == ["--pwd", str(folders[0]), settings.sif, "cryosiam-engine", "doctor"]
+    assert bound(words) == sorted(map(str, folders))
+    assert not any(tmp_path.rglob("pwned"))
+
+
+def bound(words: list[str]) -> list[str]:
+    """The folders that apptainer would bind: --bind as it is, --mount as comma-separated values."""
+    import csv
+
+    found = []
+    for option, value in zip(words, words[1:]):
+        if option == "--bind":
+            assert not set(value) & set(':,"')
+            found.append(value)
+        if option == "--mount":
+            fields = dict(field.split("=", 1) for field in next(csv.reader([value], strict=True)))
+            assert fields["type"] == "bind"
+            assert fields["source"] == fields["destination"]
+            found.append(fields["source"])
+    return found
+
+
+# ------------------------------------------------------------------ binds
+
+
+def test_links_are_bound_where_they_lead(tmp_path: Path) -> None:
+    project, data, disk = (tmp_path / name for name in ("project", "data", "disk"))
+    for folder in (data, disk):
+        folder.mkdir()
+    (disk / "raw.mrc").touch()
+    (data / "link.mrc").symlink_to("../disk/raw.mrc")
+    (project / "TS_01.mrc").symlink_to(data / "link.mrc")
+    assert bind_paths([project / "TS_01.mrc"]) == [data, disk, project]
+
+
+def test_a_folder_on_the_way_may_be_a_link(tmp_path: Path) -> None:
+    real = tmp_path / "mnt" / "real"
+    real.mkdir(parents=True)
+    (real / "raw.mrc").touch()
+    (tmp_path / "data").symlink_to(real)
+    (tmp_path / "project" / "TS_01.mrc").symlink_to(tmp_path / "data" / "raw.mrc")
+    folders = bind_paths([tmp_path / "project" / "TS_01.mrc"])
+    assert set(folders) == {tmp_path / "project", tmp_path / "data", real}
+
+
+def test_only_what_exists_is_bound_and_nothing_twice(tmp_path: Path) -> None:
+    inner = tmp_path / "project" / "Runs" / "1"
+    inner.mkdir(parents=True)
+    (inner / "run.yaml").touch()
+    paths = [inner / "run.yaml", inner, tmp_path / "project", tmp_path / "absent" / "x.mrc"]
+    assert bind_paths(paths) == [tmp_path / "project"]
+    (inner / "broken.mrc").symlink_to(tmp_path / "gone.mrc")
+    assert bind_paths([inner / "broken.mrc"]) == []
+
+
+def test_circles_of_links_end(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    assert bind_paths([tmp_path / "a"]) == []
+
+
+def test_the_root_is_never_bound() -> None:
+    file_in_root = next((path for path in Path("/").iterdir() if path.is_file()), None)
+    if file_in_root is None:
+        pytest.skip("no file lies in /")
+    assert Path("/") not in bind_paths([file_in_root])
+    assert bind_paths([file_in_root]) == [file_in_root]
+    assert bind_options([Path("/")]) == []
+
+
+# ------------------------------------------------------------------ the choice of a runtime
+
+
+def test_auto_takes_the_container_first(tmp_path: Path) -> None:
+    both = container(tmp_path, runtime="auto", engine_python=native(tmp_path / "bin").engine_python)
+    assert choose_runtime(both) is Runtime.APPTAINER
+    Path(both.sif).unlink()
+    assert choose_runtime(both) is Runtime.NATIVE
+
+
+def test_apptainer_is_looked_for_in_path(tmp_path: Path, monkeypatch) -> None:
+    settings = container(tmp_path / "bin", apptainer="")
+    (tmp_path / "bin" / "apptainer").rename(tmp_path / "bin" / "singularity")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    if launcher.find_apptainer(settings).endswith("apptainer"):
+        pytest.skip("this computer has apptainer")
+    assert choose_runtime(settings) is Runtime.APPTAINER
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"runtime": "docker"}, ["docker", "auto, apptainer, native", "CRYOSIAM_RUNTIME"]),
+        ({"runtime": "native"}, ["scipion3 installb cryosiam_engine", "CRYOSIAM_ENGINE_PYTHON"]),
+        ({"runtime": "native", "engine_python": "/no/python"}, ["/no/python"]),
+        ({"runtime": "native", "engine_python": "/"}, ["no Python at /"]),
+        ({"runtime": "native", "engine_python": "/bin/sh"}, ["no cryosiam-engine"]),
+        ({"runtime": "apptainer"}, ["CRYOSIAM_SIF"]),
+        ({"runtime": "apptainer", "sif": "/no/image.sif"}, ["/no/image.sif", "CRYOSIAM_SIF"]),
+        (
+            {"runtime": "apptainer", "sif": sys.executable, "apptainer": "/no/apptainer"},
+            ["/no/apptainer", "CRYOSIAM_APPTAINER"],
+        ),
+        ({"runtime": "auto"}, ["scipion3 installb cryosiam_engine"]),
+        ({"runtime": "auto", "sif": "/no/image.sif"}, ["/no/image.sif"]),
+    ],
+)
+def test_what_is_missing_is_named_with_a_remedy(changes, names) -> None:
+    with pytest.raises(LaunchError) as caught:
+        choose_runtime(LaunchSettings(**changes))
+    for name in names:
+        assert name in str(caught.value)
+    assert caught.value.remedy
