@@ -37,7 +37,7 @@ def seconds(
 
     def keep(region: Region, outputs: Mapping[str, Tensor]) -> None:
         output = outputs[head]
-        canvas[region] = output[0] if task == "denoising" else classify(output, 0.5)
+        canvas[region] = output[0] if task == "denoising" else classify(output, 0.5)[0]
 
     started = time.perf_counter()
     plan = model.window.run(volume, [head], keep)

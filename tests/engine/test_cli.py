@@ -15,11 +15,13 @@ from pathlib import Path
 import h5py
 import mrcfile
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from cryosiam_engine.cli import main
 from cryosiam_engine.files import PARTIAL_MARK
 from cryosiam_engine.volume import read_header, write_mrc
+from scipy import ndimage
 
 Write = Callable[..., Path]
 
@@ -107,6 +109,36 @@ def test_labels_in_both_formats(
     assert read_header(out / "TS_02_preds.mrc").voxel_size == pytest.approx((13.48,) * 3, abs=1e-4)
     counts = status(out, "TS_02")["summary"]["voxels_per_class"]
     assert counts == {str(c): int((labels == c).sum()) for c in (1, 2, 3)}
+
+
+def test_particles_have_a_score(
+    write_config: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The mean probability of the particle's class over its voxels."""
+    network = {"threshold": 0.3, "out_channels": 4, "min_voxels": 3}
+    config = write_config(
+        "semantic", network, save_confidence=True, save_internal_files=True, output_format="both"
+    )
+    assert run(capfd, "semantic_predict", "--config_file", config)[0] == 0
+    assert run(capfd, "semantic_to_centers", "--config_file", config)[0] == 0
+    out = tmp_path / "out"
+    particles = pd.read_csv(out / "TS_01_particles.csv")
+    assert len(particles) > 3
+    assert "score" not in pd.read_csv(out / "labels_1.csv").columns
+    with h5py.File(out / "TS_01_preds.h5") as file:
+        labels, probs = file["labels"][()], file["probs"][()]
+    for class_id, rows in particles.groupby("semantic_class"):
+        eroded = ndimage.binary_erosion(
+            labels == class_id, ndimage.generate_binary_structure(3, 1), border_value=1
+        )
+        numbered, _ = ndimage.label(eroded, np.ones((3, 3, 3)))
+        for row in rows.itertuples():
+            expected = probs[class_id][numbered == row.label].mean()
+            assert row.score == pytest.approx(expected, abs=0.006)  # whole percents
+    confidence = mrcfile.read(out / "TS_01_confidence.mrc")
+    assert not confidence[labels == 0].any()
+    kinds = [output["kind"] for output in status(out, "TS_01")["outputs"]]
+    assert kinds == ["labels", "labels", "confidence"]
 
 
 def test_a_second_run_skips_and_a_filtered_segmentation_stays_valid(

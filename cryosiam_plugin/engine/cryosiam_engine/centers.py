@@ -15,7 +15,11 @@ CENTER_COLUMNS = ("label", "area", "centroid-0", "centroid-1", "centroid-2")
 
 
 def particle_centers(
-    labels: np.ndarray, *, n_classes: int, min_voxels: float | Sequence[float] = 100
+    labels: np.ndarray,
+    *,
+    n_classes: int,
+    min_voxels: float | Sequence[float] = 100,
+    confidence: np.ndarray | None = None,
 ) -> dict[int, pd.DataFrame]:
     """Find the particles of each class and their centres in one semantic segmentation.
 
@@ -34,13 +38,16 @@ def particle_centers(
     min_voxels
         A particle has more than this many voxels after the erosion: one number for all classes,
         or one per class, the first of which is for class 1.
+    confidence
+        Probability (%) of each voxel's class `(z, y, x)`; gives each particle a score.
 
     Returns
     -------
     dict[int, pandas.DataFrame]
         For each class the columns `label` (number of the component in its class, from 1 in
         raster order, counted before the small ones are left out), `area` (voxels after erosion,
-        float) and `centroid-0`, `centroid-1`, `centroid-2` (mean voxel index in z, y, x).
+        float) and `centroid-0`, `centroid-1`, `centroid-2` (mean voxel index in z, y, x); with
+        `confidence` also `score`, its mean over the component as a fraction.
 
     Raises
     ------
@@ -50,10 +57,19 @@ def particle_centers(
     last_class = max(n_classes, 2) - 1
     limits = _limits_per_class(min_voxels, last_class)
     components = label_components(_erode_classes(labels, last_class))
+    scores = None if confidence is None else _mean_per_component(components, confidence) / 100
     return {
-        class_index: _centers_of_class(components, class_index, limits[class_index - 1])
+        class_index: _centers_of_class(components, class_index, limits[class_index - 1], scores)
         for class_index in range(1, last_class + 1)
     }
+
+
+def _mean_per_component(components: Components, values: np.ndarray) -> np.ndarray:
+    """Mean of `values` over each component; plane by plane, because weights become float64."""
+    sums = np.zeros(len(components.voxels))
+    for component_plane, plane in zip(components.volume, values, strict=True):
+        sums += np.bincount(component_plane.ravel(), plane.ravel(), minlength=len(sums))
+    return sums / np.maximum(components.voxels, 1)
 
 
 def _limits_per_class(min_voxels: float | Sequence[float], last_class: int) -> list[float]:
@@ -88,11 +104,15 @@ def _erode_classes(labels: np.ndarray, last_class: int) -> np.ndarray:
     return eroded
 
 
-def _centers_of_class(components: Components, class_index: int, limit: float) -> pd.DataFrame:
+def _centers_of_class(
+    components: Components, class_index: int, limit: float, scores: np.ndarray | None
+) -> pd.DataFrame:
     members = np.flatnonzero(components.classes == class_index)
     numbers = np.arange(1, len(members) + 1)
     kept = components.voxels[members] > limit
     chosen = members[kept]
     table = pd.DataFrame({"label": numbers[kept], "area": components.voxels[chosen].astype(float)})
     table[list(CENTER_COLUMNS[2:])] = components.centroids[chosen]
+    if scores is not None:
+        table["score"] = scores[chosen]
     return table

@@ -35,6 +35,8 @@ class LabelStitcher:
         Multiplies all results; (z, y, x).
     lamella
         Keep the first class's probability too, for the lamella's clean-up.
+    confidence
+        Keep the probability of each voxel's own class too.
     maps
         Open file whose datasets ``probs`` and ``distances`` (classes, z, y, x) are filled.
 
@@ -52,12 +54,14 @@ class LabelStitcher:
         *,
         mask: NDArray[np.integer] | None,
         lamella: bool,
+        confidence: bool,
         maps: StreamedDatasets | None,
     ) -> None:
         self._n_classes = window.network.out_channels
         self._threshold = threshold
         self._labels = window.canvas(shape, _torch_label_dtype(self._n_classes))
         self._lamella = window.canvas(shape, torch.float32) if lamella else None
+        self._confidence = window.canvas(shape, torch.int8) if confidence else None
         self._mask = None if mask is None else torch.from_numpy(mask)
         self._maps = maps
         self.is_finite = torch.ones((), dtype=torch.bool, device=window.device)
@@ -67,8 +71,12 @@ class LabelStitcher:
         logits = outputs["logits"]
         self.is_finite &= logits.isfinite().all()
         mask = None if self._mask is None else self._mask[region].to(logits.device)
-        labels = classify(logits, self._threshold)
-        self._labels[region] = labels if mask is None else labels.int() * mask
+        labels, certainty = classify(logits, self._threshold)
+        if mask is not None:
+            labels = labels.int() * mask
+        self._labels[region] = labels
+        if self._confidence is not None:
+            self._confidence[region] = (certainty * 100 * (labels > 0)).round().to(torch.int8)
         if self._lamella is not None:
             self._lamella[region] = _masked(probabilities(logits)[0], mask)
         if self._maps is not None:
@@ -82,6 +90,10 @@ class LabelStitcher:
     def labels(self) -> NDArray[np.integer]:
         """The labels (z, y, x) on the host, in the smallest type that holds every class."""
         return self._labels.cpu().numpy().astype(label_dtype(self._n_classes), copy=False)
+
+    def confidence(self) -> NDArray[np.int8] | None:
+        """The probability (%) of each voxel's class, 0 in the background; None if not asked for."""
+        return None if self._confidence is None else self._confidence.cpu().numpy()
 
     def lamella(self) -> NDArray[np.float32]:
         """The first class's probability (z, y, x) on the host.
@@ -101,8 +113,8 @@ def probabilities(logits: Tensor) -> Tensor:
     return logits.sigmoid() if logits.shape[0] == 1 else logits.softmax(0)
 
 
-def classify(logits: Tensor, threshold: float) -> Tensor:
-    """The label of every voxel.
+def classify(logits: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """The label of every voxel, and how probable it is.
 
     One class: 1 where its probability exceeds the threshold. Several: the most probable class
     where its probability reaches the threshold, else 0. Done section by section, so that the
@@ -117,20 +129,26 @@ def classify(logits: Tensor, threshold: float) -> Tensor:
 
     Returns
     -------
-    Tensor
+    labels : Tensor
         (z, y, x), uint8 for up to 256 classes, else int32, on the device of `logits`.
+    certainty : Tensor
+        Probability (z, y, x) of the most probable class, also where that is below the threshold.
     """
     n_classes, depth = logits.shape[:2]
     if n_classes == 1:
-        return (logits[0].sigmoid() > threshold).to(torch.uint8)
-    dtype = _torch_label_dtype(n_classes)
-    labels = torch.empty(logits.shape[1:], dtype=dtype, device=logits.device)
+        probability = logits[0].sigmoid()
+        return (probability > threshold).to(torch.uint8), probability
+    labels = torch.empty(
+        logits.shape[1:], dtype=_torch_label_dtype(n_classes), device=logits.device
+    )
+    certainty = torch.empty(logits.shape[1:], device=logits.device)
     step = max(1, PROBABILITY_FLOATS // (n_classes * logits.shape[2] * logits.shape[3]))
     for start in range(0, depth, step):
         sections = slice(start, start + step)
         best, index = logits[:, sections].softmax(0).max(0)
-        labels[sections] = torch.where(best >= threshold, index, 0).to(dtype)
-    return labels
+        labels[sections] = torch.where(best >= threshold, index, 0).to(labels.dtype)
+        certainty[sections] = best
+    return labels, certainty
 
 
 def _torch_label_dtype(n_classes: int) -> torch.dtype:

@@ -18,18 +18,21 @@ from cryosiam_engine.label_files import find_label_files, read_labels
 from cryosiam_engine.locks import locked
 from cryosiam_engine.particles_table import merge_tables, write_class_tables
 from cryosiam_engine.run import Saved, Tomogram, TomogramCommand
+from cryosiam_engine.segmentation_files import confidence_file
 from cryosiam_engine.sliding_window import Progress
 from cryosiam_engine.status import FileIdentity, Output, status_folder
+from cryosiam_engine.volume import read_volume
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Labels:
-    """Labels (z, y, x) of one tomogram."""
+    """Labels (z, y, x) of one tomogram and, where it was saved, how probable (%) they are."""
 
     tomogram: Tomogram
     labels: NDArray[np.integer]
+    confidence: NDArray[np.int8] | None
 
 
 @dataclass
@@ -70,13 +73,21 @@ class CentersCommand(TomogramCommand[Labels, Centers]):
     def load(self, tomogram: Tomogram) -> Labels:
         """Read the labels that a prediction left in the folder."""
         files = find_label_files(self._folder, tomogram.stem, self._config.file_extension)
-        return Labels(tomogram, read_labels(files[0]))
+        labels = read_labels(files[0])
+        path = confidence_file(self._folder, tomogram.stem)
+        confidence = read_volume(path).data if path.is_file() else None
+        if confidence is not None and confidence.shape != labels.shape:
+            confidence = None  # of another prediction
+        return Labels(tomogram, labels, confidence)
 
     def compute(self, loaded: Labels, progress: Progress) -> Centers:
         """Find the particles of every class."""
         n_classes = self._config.out_channels or int(loaded.labels.max()) + 1
         tables = particle_centers(
-            loaded.labels, n_classes=n_classes, min_voxels=self._config.min_voxels
+            loaded.labels,
+            n_classes=n_classes,
+            min_voxels=self._config.min_voxels,
+            confidence=loaded.confidence,
         )
         for table in tables.values():
             table["tomo"] = loaded.tomogram.stem
@@ -91,7 +102,10 @@ class CentersCommand(TomogramCommand[Labels, Centers]):
         path = self._folder / f"{stem}_particles.csv"
         with atomic_path(path) as partial:
             rows.to_csv(partial, index=False)
-        self._found[stem] = result.tables
+        # The tables over all tomograms have the original's columns.
+        self._found[stem] = {
+            c: t.drop(columns="score", errors="ignore") for c, t in result.tables.items()
+        }
         counts = {str(c): len(table) for c, table in result.tables.items()}
         warnings = (
             []

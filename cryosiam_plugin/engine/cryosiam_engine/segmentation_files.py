@@ -9,10 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryosiam_engine.config import SemanticConfig, written_extension
+from cryosiam_engine.config.tomogram_list import CONFIDENCE_ENDING
 from cryosiam_engine.hdf5 import StreamedDatasets, write_datasets
 from cryosiam_engine.preprocessing import slabs
 from cryosiam_engine.status import FileIdentity, Output
 from cryosiam_engine.volume import VolumeHeader, write_mrc
+
+
+def confidence_file(folder: Path, stem: str) -> Path:
+    """The map of how probable (%) each voxel's class is; written with ``save_confidence``."""
+    return folder / f"{stem}{CONFIDENCE_ENDING}.mrc"
 
 
 class SegmentationFiles:
@@ -36,6 +42,7 @@ class SegmentationFiles:
         original = written_extension(config.file_extension)
         suffix = original if config.save_original_file_extension else "_preds.mrc"
         self.mrc = config.prediction_folder / f"{stem}{suffix}"
+        self.confidence = confidence_file(config.prediction_folder, stem)
 
     @staticmethod
     def internal_label_dtype(
@@ -79,15 +86,23 @@ class SegmentationFiles:
             write_datasets(self.hdf5, {"labels": labels})
             outputs.append(self._output(self.hdf5, "labels", labels))
         if self._wants_mrc():
-            write_mrc(
-                self.mrc,
-                labels,
-                voxel_size=self._header.voxel_size,
-                origin=self._header.origin,
-                nstart=self._header.nstart,
-            )
+            self._write_mrc(self.mrc, labels)
             outputs.append(self._output(self.mrc, "labels", labels))
         return outputs
+
+    def write_confidence(self, confidence: NDArray[np.int8]) -> Output:
+        """Write how probable (%) each voxel's class is, (z, y, x), as MRC."""
+        self._write_mrc(self.confidence, confidence)
+        return self._output(self.confidence, "confidence", confidence)
+
+    def _write_mrc(self, path: Path, volume: NDArray[np.integer]) -> None:
+        write_mrc(
+            path,
+            volume,
+            voxel_size=self._header.voxel_size,
+            origin=self._header.origin,
+            nstart=self._header.nstart,
+        )
 
     def _wants_hdf5(self) -> bool:
         if self._config.save_original_file_extension:

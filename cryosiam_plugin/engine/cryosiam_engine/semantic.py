@@ -42,6 +42,7 @@ class Segmented:
     tomogram: Tomogram
     header: VolumeHeader
     labels: NDArray[np.integer]
+    confidence: NDArray[np.int8] | None
     warnings: list[str]
     probability_file: StreamedDatasets | None = None
     open_files: ExitStack = field(default_factory=ExitStack)
@@ -120,6 +121,7 @@ class SemanticCommand(DenseCommand[LoadedTomogram, Segmented]):
                 self._config.threshold,
                 mask=loaded.mask,
                 lamella=self._config.postprocessing,
+                confidence=self._config.save_confidence,
                 maps=maps,
             )
             heads = ["logits", "distances"] if maps else ["logits"]
@@ -131,7 +133,13 @@ class SemanticCommand(DenseCommand[LoadedTomogram, Segmented]):
                 self._clean_up(labels, stitcher.lamella(), loaded.warnings)
             # From here on `save` closes the file, in its own thread.
             return Segmented(
-                loaded.tomogram, loaded.header, labels, loaded.warnings, maps, files.pop_all()
+                loaded.tomogram,
+                loaded.header,
+                labels,
+                stitcher.confidence(),
+                loaded.warnings,
+                maps,
+                files.pop_all(),
             )
 
     def _probability_file(
@@ -180,6 +188,8 @@ class SemanticCommand(DenseCommand[LoadedTomogram, Segmented]):
         files = SegmentationFiles(self._config, result.tomogram.stem, result.header)
         with result.open_files as open_files:
             outputs = files.write(result.labels, result.probability_file, open_files)
+        if result.confidence is not None:
+            outputs.append(files.write_confidence(result.confidence))
         return Saved(outputs, {"voxels_per_class": counts}, result.warnings)
 
 

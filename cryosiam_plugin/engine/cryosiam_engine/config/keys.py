@@ -41,7 +41,7 @@ KNOWN_KEYS: dict[KeyPath, frozenset[str]] = {
         " validation_ratio continue_training labels_folder_for_filtering selected_labels"
         " filtered_labels_folder gt_folder instance_labels_folder eval_skip_prediction"
         # this engine's additions
-        " output_format tiling"
+        " output_format save_confidence tiling"
     ),
     ("parameters",): _keys("gpu_devices nodes data network transforms"),
     ("parameters", "data"): _keys(

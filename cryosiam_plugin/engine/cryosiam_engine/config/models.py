@@ -200,6 +200,7 @@ class SemanticConfig(DenseConfig):
     save_original_file_extension: bool = _key(
         "save_original_file_extension", False, expected=TRUE_OR_FALSE
     )
+    save_confidence: bool = _key("save_confidence", False, expected=TRUE_OR_FALSE)
     output_format: Literal["h5", "mrc", "both"] = _key(
         "output_format", "h5", expected="h5, mrc or both"
     )

@@ -13,6 +13,9 @@ from cryosiam_engine.files import PARTIAL_MARK
 # How the names of files with predicted labels end.
 _PREDICTIONS = ("_preds.h5", "_preds.mrc")
 
+#: What is added to a tomogram's name for the map of how sure its labels are.
+CONFIDENCE_ENDING = "_confidence"
+
 _COMPRESSED = (".gz", ".bz2")
 
 
@@ -118,8 +121,9 @@ def _predicted(config: RunConfig) -> list[Path]:
         for ending in (*_PREDICTIONS, config.file_extension)
         if name.endswith(ending)
     }
-    # TS_01_preds.mrc matches twice: as labels of TS_01 and as a tomogram of that name.
-    stems -= {f"{stem}_preds" for stem in stems}
+    # TS_01_preds.mrc matches twice: as labels of TS_01 and as a tomogram of that name; and its
+    # confidence map is no labels.
+    stems -= {f"{stem}{more}" for stem in stems for more in ("_preds", CONFIDENCE_ENDING)}
     if not stems:
         raise ConfigurationError(
             f"prediction_folder has no predicted labels: {config.prediction_folder}.",
