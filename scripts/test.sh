@@ -14,6 +14,7 @@ cd "$root"
 ruff format --check .
 ruff check .
 mypy
+MYPYPATH='' mypy --explicit-package-bases --exclude '/engine/' cryosiam_plugin
 
 # One process per core, one thread each (nproc itself obeys OMP_NUM_THREADS).
 workers=$(nproc)

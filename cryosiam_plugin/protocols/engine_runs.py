@@ -11,9 +11,11 @@ from pyworkflow.utils import Environ, magentaStr
 from cryosiam_plugin.launcher import LaunchSettings, engine_command
 from cryosiam_plugin.protocols.engine_process import ProcessEnd, nextRecord, runEngine
 from cryosiam_plugin.protocols.form_parts import PRECISIONS, TILINGS
+from cryosiam_plugin.protocols.information import counted
+from cryosiam_plugin.protocols.part import ProtocolPart
 
 
-class EngineRuns:
+class EngineRuns(ProtocolPart):
     """Mixed into a protocol: everything about engine processes."""
 
     def _launch(self, command: str, tsIds: list[str]) -> ProcessEnd:
@@ -33,7 +35,7 @@ class EngineRuns:
             gpu_ids=self._gpuIds() if useGpu else None,
             scheduler_owns_gpu=self.useQueue(),
         )
-        self.info(magentaStr(f"{command}: {len(tsIds)} tomograms: {', '.join(tsIds)}"))
+        self.info(magentaStr(f"{command}: {counted(len(tsIds), 'tomogram')}: {', '.join(tsIds)}"))
         # A queue's own programs need the environment that they were set up in.
         environment = None if self.useQueueForSteps() else Environ(line.environment)
 

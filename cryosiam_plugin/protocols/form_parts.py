@@ -126,3 +126,18 @@ def defineComputeParams(form: Any, condition: str = "True") -> None:
         "and *fp16* are faster on recent GPUs and need less memory; results differ slightly.",
         **advanced,
     )
+
+
+def defineStreamingParams(form: Any) -> None:
+    """How often to look for tomograms that are still to come."""
+    form.addSection(label="Streaming")
+    # Scipion's own section has a batch size, which is _tomogramsPerProcess_ here, and no pause.
+    form.addParam(
+        "streamingSleepOnWait",
+        IntParam,
+        default=10,
+        validators=[GE(1, error="must be 1 or more")],
+        label="Look for new tomograms every (s)",
+        help="While the protocols that make the tomograms and masks are still running: seconds "
+        "between two looks at what they have finished. For finished inputs it does not matter.",
+    )

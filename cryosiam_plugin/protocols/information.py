@@ -6,15 +6,28 @@ import json
 from typing import Any
 
 from cryosiam_plugin.engine_status import EngineStatus
+from cryosiam_plugin.protocols.part import ProtocolPart
 
 #: Voxel sizes of tomogram and model may differ by this share before the user is warned.
 VOXEL_SIZE_SHARE = 0.1
 #: Failed tomograms, and warnings, that a summary lists before it refers to the rest.
 LISTED = 10
 REFERENCE = "Stojanovska2025"
+#: Of the plugin, before the names of its protocols.
+NAME = "cryosiam"
 
 
-class Information:
+class ClassLabel(ProtocolPart):
+    """Mixed into a protocol: called after CryoSiam, not after the plugin's Python package."""
+
+    @classmethod
+    def getClassLabel(cls, prependPackageName: bool = True) -> str:
+        """What the protocol is called in Scipion's trees, forms and workflows."""
+        label = super().getClassLabel(prependPackageName=False)
+        return f"{NAME} - {label}" if prependPackageName else label
+
+
+class Information(ClassLabel):
     """Mixed into a protocol: nothing here computes, and all of it is quick."""
 
     #: What has been done to a tomogram, as in "3 tomograms denoised".
@@ -91,14 +104,17 @@ class Information:
             each = sum(done.values()) / len(done)
             device = record["device"].replace("cpu", "the CPU")
             lines.append(
-                f"{len(done)} tomograms {self._doneWord}, {each:.0f} s each"
+                f"{counted(len(done), 'tomogram')} {self._doneWord}, {each:.0f} s each"
                 + (f", on {device}." if device else ".")
             )
         if record.get("model"):
             lines.append(f"Model: {record['model']}{_short(record['sha256'])}.")
         lines += self._resultLines()
         if failures:
-            lines += ["", f"*{len(failures)} tomograms failed* (output failedTomograms):"]
+            lines += [
+                "",
+                f"*{counted(len(failures), 'tomogram')} failed* (output failedTomograms):",
+            ]
             lines += self._failureLines()
         lines += _listed(
             [f"*{t}*: {w}" for t, ws in record.get("warnings", {}).items() for w in ws]
@@ -121,7 +137,8 @@ class Information:
         if record.get("model"):
             model = f" with the model {record['model']} (SHA-256 {record['sha256'] or 'unknown'})"
         return [
-            f"{n_done} tomograms were {self._doneWord} by CryoSiam [{REFERENCE}]{model}, "
+            f"{counted(n_done, 'tomogram')} {'was' if n_done == 1 else 'were'} {self._doneWord} "
+            f"by CryoSiam [{REFERENCE}]{model}, "
             f"{self._methodsSettings()}using cryosiam-engine {record.get('version', '')}."
         ]
 
@@ -131,6 +148,11 @@ class Information:
 
     def _citations(self) -> list[str]:
         return [REFERENCE]
+
+
+def counted(number: int, noun: str) -> str:
+    """Say how many, as in "1 tomogram", "2 tomograms"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _short(sha256: str) -> str:

@@ -12,13 +12,15 @@ from pyworkflow.utils import redStr
 from pyworkflow.utils.retry_streaming import retry_on_sqlite_lock
 from tomo.objects import SetOfCoordinates3D, SetOfTomograms, Tomogram
 
+from cryosiam_plugin.protocols.part import ProtocolPart
+
 logger = logging.getLogger(__name__)
 
 #: Name of the output with the tomograms that gave no result.
 FAILED_OUTPUT = "failedTomograms"
 
 
-class GrowingOutputs:
+class GrowingOutputs(ProtocolPart):
     """Mixed into a protocol: sets that are written tomogram by tomogram.
 
     Everything here is called with results of one tomogram and may be called again with the same:

@@ -32,7 +32,7 @@ class ProtCryosiamBase(
     as soon as the engine's status file says that it is done.
     """
 
-    _label = None
+    _label: str | None = None
     _devStatus = NEW
     stepsExecutionMode = STEPS_PARALLEL
     #: Tasks of the models that the protocol can run.
@@ -44,7 +44,7 @@ class ProtCryosiamBase(
         self.failures = String()
         #: JSON: what the engine told about itself, and its warnings by tsId.
         self.engineRecord = String()
-        self._feed: Feed | None = None
+        self._following: Feed | None = None
 
     # ----------------------------- what a protocol tells about itself ------------------------
 
@@ -62,6 +62,13 @@ class ProtCryosiamBase(
         # A pointer to an output that is still to come is a mask too: never run without it.
         return {"lamella mask": masks} if masks is not None and masks.hasValue() else {}
 
+    @property
+    def _feed(self) -> Feed:
+        """The inputs, as the step that follows them sees them."""
+        if self._following is None:
+            raise RuntimeError("The inputs are followed only while the protocol runs.")
+        return self._following
+
     def _linkInputs(self, tsId: str) -> None:
         """Put the inputs of a tomogram where the engine looks for them."""
         link_tomogram(self._feed.tomograms[tsId], self._inputFolder())
@@ -75,7 +82,7 @@ class ProtCryosiamBase(
         stopForgottenEngines(self._configFile())
         self._forgetFailures()
         self._writeConfiguration()
-        self._feed = Feed(self.inputTomograms, self._partners())
+        self._following = Feed(self.inputTomograms, self._partners())
         finished = self._tsIdsOf(self._primaryOutput)
         waiting: list[str] = []
         steps: list[int] = []
@@ -157,7 +164,7 @@ class ProtCryosiamBase(
         return sum(1 for index in steps if not self._steps[index - 1].isFinished())
 
     def _tomogramOf(self, tsId: str) -> Any:
-        return self._feed.tomograms.get(tsId) if self._feed else None
+        return self._following.tomograms.get(tsId) if self._following else None
 
     def _sourcePointers(self) -> list[Any]:
         return [self.inputTomograms, *self._partners().values()]

@@ -15,6 +15,7 @@ from cryosiam_plugin.protocols.form_parts import (
     THREADS,
     defineComputeParams,
     defineGpuParams,
+    defineStreamingParams,
     defineTomogramsParam,
 )
 from cryosiam_plugin.protocols.model_choice import defineModelParams
@@ -63,7 +64,7 @@ class ProtCryosiamDenoise(ProtCryosiamBase):
             "other models expect that.",
         )
         defineComputeParams(form)
-        self._defineStreamingParams(form)
+        defineStreamingParams(form)
         form.addParallelSection(threads=THREADS, mpi=0)
 
     def _commands(self) -> list[str]:

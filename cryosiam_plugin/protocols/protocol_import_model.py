@@ -18,7 +18,7 @@ from cryosiam_plugin.protocols.checkpoint_summary import (
     summarise_checkpoint,
 )
 from cryosiam_plugin.protocols.class_lists import class_name
-from cryosiam_plugin.protocols.information import REFERENCE
+from cryosiam_plugin.protocols.information import REFERENCE, ClassLabel
 
 
 class CryosiamImportModelOutputs(Enum):
@@ -27,7 +27,7 @@ class CryosiamImportModelOutputs(Enum):
     model = CryosiamModel
 
 
-class ProtCryosiamImportModel(EMProtocol):
+class ProtCryosiamImportModel(ClassLabel, EMProtocol):
     """Brings a CryoSiam model into the project, with what its file does not tell.
 
     The file says what the model was trained for and how many classes it has. Give it the names of

@@ -15,6 +15,7 @@ from cryosiam_plugin.protocols.form_parts import (
     THREADS,
     defineComputeParams,
     defineGpuParams,
+    defineStreamingParams,
     defineThresholdParam,
     defineTomogramsParam,
 )
@@ -75,7 +76,7 @@ class ProtCryosiamLamella(ProtCryosiamBase):
             "lamellae.\n*Yes*: one convex body for the whole volume.",
         )
         defineComputeParams(form)
-        self._defineStreamingParams(form)
+        defineStreamingParams(form)
         form.addParallelSection(threads=THREADS, mpi=0)
 
     def _commands(self) -> list[str]:

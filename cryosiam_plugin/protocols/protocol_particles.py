@@ -31,10 +31,12 @@ from cryosiam_plugin.protocols.form_parts import (
     defineComputeParams,
     defineGpuParams,
     defineMasksParam,
+    defineStreamingParams,
     defineThresholdParam,
     defineTomogramsParam,
 )
-from cryosiam_plugin.protocols.model_choice import ChosenModel, defineModelParams
+from cryosiam_plugin.protocols.information import counted
+from cryosiam_plugin.protocols.model_choice import ChosenModel, chosenModel, defineModelParams
 from cryosiam_plugin.protocols.probability_maps import outputName
 from cryosiam_plugin.protocols.protocol_base import ProtCryosiamBase
 
@@ -101,7 +103,7 @@ class ProtCryosiamParticles(ProtCryosiamBase):
         self._defineModel(form, network)
         self._defineParticles(form)
         defineComputeParams(form, network)
-        self._defineStreamingParams(form)
+        defineStreamingParams(form)
         form.addParallelSection(threads=THREADS, mpi=0)
 
     def _defineModel(self, form: Any, network: str) -> None:
@@ -179,7 +181,7 @@ class ProtCryosiamParticles(ProtCryosiamBase):
         link_tomogram(labels, self._predictionFolder())
 
     def _configurationKeys(self) -> dict[str, Any]:
-        return {"output_format": "mrc"} if self._computes() else {}
+        return {"output_format": "mrc", "save_confidence": True} if self._computes() else {}
 
     def _networkSection(self) -> dict[str, Any]:
         network: dict[str, Any] = {"min_voxels": self.minimumVoxels.get()}
@@ -192,8 +194,7 @@ class ProtCryosiamParticles(ProtCryosiamBase):
         names = self._classNames(tsId)
         rows = read_particles(self._resultOf(last, "particles", ".csv"))
         chosen = parse_classes(self.classes.get(), names)
-        if chosen:
-            rows = [row for row in rows if row["semantic_class"] in chosen]
+        rows = [row for row in rows if not chosen or row["semantic_class"] in chosen]
         if self._computes():
             table = class_table(first.summary.get("voxels_per_class", {}), names)
             mask = tomo_mask_from(tomogram, self._resultOf(first, "labels", ".mrc"), table)
@@ -216,7 +217,7 @@ class ProtCryosiamParticles(ProtCryosiamBase):
 
     def _classNames(self, tsId: str) -> dict[int, str]:
         if self._computes():
-            return self._model().classes
+            return chosenModel(self).classes
         return label_table_of(self._feed.partners["label mask"][tsId])
 
     def _problems(self) -> list[str]:
@@ -241,10 +242,9 @@ class ProtCryosiamParticles(ProtCryosiamBase):
 
     def _resultLines(self) -> list[str]:
         output = getattr(self, self._primaryOutput, None)
-        return [] if output is None else [f"{output.getSize()} particles found."]
+        return [] if output is None else [f"{counted(output.getSize(), 'particle')} found."]
 
     def _methodsSettings(self) -> str:
+        threshold = f"with a probability threshold of {self.threshold.get():g} and "
         size = f"components of more than {self.minimumVoxels.get()} voxels as particles, "
-        if not self._computes():
-            return f"taking {size}"
-        return f"with a probability threshold of {self.threshold.get():g} and {size}"
+        return (threshold if self._computes() else "taking ") + size

@@ -18,10 +18,11 @@ from cryosiam_plugin.protocols.form_parts import (
     defineComputeParams,
     defineGpuParams,
     defineMasksParam,
+    defineStreamingParams,
     defineThresholdParam,
     defineTomogramsParam,
 )
-from cryosiam_plugin.protocols.model_choice import defineModelParams
+from cryosiam_plugin.protocols.model_choice import chosenModel, defineModelParams
 from cryosiam_plugin.protocols.probability_maps import outputName, writeMaps
 from cryosiam_plugin.protocols.protocol_base import ProtCryosiamBase
 
@@ -81,7 +82,7 @@ class ProtCryosiamSemantic(ProtCryosiamBase):
             "map needs four times the disk space of an 8-bit tomogram.",
         )
         defineComputeParams(form)
-        self._defineStreamingParams(form)
+        defineStreamingParams(form)
         form.addParallelSection(threads=THREADS, mpi=0)
 
     def _commands(self) -> list[str]:
@@ -89,7 +90,7 @@ class ProtCryosiamSemantic(ProtCryosiamBase):
         return ["semantic_predict"] + (["semantic_postprocessing"] if filtered else [])
 
     def _sizes(self) -> list[int]:
-        model = self._model()
+        model = chosenModel(self)
         text = (self.minimumSizes.get() or "").strip()
         if text.lower() == RECOMMENDED:
             return list(model.recommended_network("postprocessing_sizes", []))
@@ -106,7 +107,7 @@ class ProtCryosiamSemantic(ProtCryosiamBase):
 
     def _registerResult(self, tomogram: Any, first: EngineStatus, last: EngineStatus) -> None:
         path = self._resultOf(last, "labels", ".mrc")
-        names = self._model().classes
+        names = chosenModel(self).classes
         if self.probabilityMaps.get():
             self._registerMaps(tomogram, Path(self._resultOf(last, "labels", ".h5")), names)
         mask = tomo_mask_from(tomogram, path, self._classTable(first))
@@ -121,7 +122,7 @@ class ProtCryosiamSemantic(ProtCryosiamBase):
 
     def _classTable(self, status: EngineStatus) -> dict[int, str]:
         """Names of all classes; the engine counts the voxels of every one of them."""
-        return class_table(status.summary.get("voxels_per_class", {}), self._model().classes)
+        return class_table(status.summary.get("voxels_per_class", {}), chosenModel(self).classes)
 
     def _problems(self) -> list[str]:
         problems = super()._problems()

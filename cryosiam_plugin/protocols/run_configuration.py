@@ -10,12 +10,13 @@ import yaml
 from cryosiam_plugin.convert import write_run_config
 from cryosiam_plugin.protocols.form_parts import TILINGS
 from cryosiam_plugin.protocols.model_choice import ChosenModel, chosenModel, modelProblem
+from cryosiam_plugin.protocols.part import ProtocolPart
 
 #: Keys that decide how fast a result is made, or where, but not what it is.
 _NO_MATTER = ("data_folder", "prediction_folder", "mask_folder", "hyper_parameters", "tiling")
 
 
-class RunConfiguration:
+class RunConfiguration(ProtocolPart):
     """Mixed into a protocol: folders, model and configuration of the run."""
 
     def _networkSection(self) -> dict[str, Any]:

@@ -26,13 +26,10 @@ CLASSES = {1: "membrane", 2: "ribosome", 3: "proteasome"}
 SHAPE = (32, 64, 64)
 
 
-def test_folder() -> Path:
+def data_folder() -> Path:
     """Where the data are kept between test classes; set CRYOSIAM_TEST_DATA for another place."""
     default = Path(tempfile.gettempdir()) / f"cryosiam-tests-{os.getuid()}"
     return Path(os.environ.get("CRYOSIAM_TEST_DATA", default))
-
-
-test_folder.__test__ = False  # type: ignore[attr-defined] - pytest collects by name
 
 
 def simulated_tomograms(number: int = 3, shape: Sequence[int] = SHAPE) -> Path:
@@ -45,7 +42,7 @@ def simulated_tomograms(number: int = 3, shape: Sequence[int] = SHAPE) -> Path:
     shape
         (z, y, x) in voxels.
     """
-    folder = test_folder() / f"simulated-{number}-{'x'.join(map(str, shape))}"
+    folder = data_folder() / f"simulated-{number}-{'x'.join(map(str, shape))}"
     with _making(folder) as missing:
         if missing:
             size = [str(length) for length in shape]
@@ -59,7 +56,7 @@ def small_models() -> Path:
 
     Untrained, in the published layout; their results mean nothing but are not empty.
     """
-    folder = test_folder() / "models"
+    folder = data_folder() / "models"
     with _making(folder) as missing:
         if missing:
             code = "import sys, pathlib; from cryosiam_engine.demo import write_models; "

@@ -194,6 +194,20 @@ class TestCryosiamProtocols(TestBaseCentralizedLayer):
             self.assertEqual(coordinate._className.get(), CLASSES[coordinate.getGroupId()])
             self.assertGreater(coordinate._nVoxels.get(), 5)
 
+    def testForms(self) -> None:
+        """Labels name CryoSiam and forms have no field that does nothing."""
+        for protocolClass in (
+            ProtCryosiamDenoise,
+            ProtCryosiamLamella,
+            ProtCryosiamSemantic,
+            ProtCryosiamParticles,
+            ProtCryosiamImportModel,
+        ):
+            label = protocolClass.getClassLabel()
+            self.assertTrue(label.startswith("cryosiam - "), label)
+            self.assertEqual(label, self.newProtocol(protocolClass).getObjLabel().split(" (")[0])
+            self.assertFalse(hasattr(self.newProtocol(protocolClass), "streamingBatchSize"))
+
     def testWrongModelIsRefused(self) -> None:
         """A denoising model masks no lamella."""
         protocol = self.newProtocol(
