@@ -12,6 +12,9 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOSTS = "[localhost]\nPARALLEL_COMMAND = mpirun -np %%_(JOB_NODES)d %%_(COMMAND)s\n"
 
+# Their assertions tell what was compared, as those of the tests themselves.
+pytest.register_assert_rewrite("scipion_projects", "workflow_checks")
+
 HAS_SCIPION = importlib.util.find_spec("pyworkflow") is not None
 # The engine's own environment has no Scipion: there the engine's tests run, these do not.
 collect_ignore_glob = [] if HAS_SCIPION else ["test_*.py"]
