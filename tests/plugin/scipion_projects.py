@@ -66,7 +66,7 @@ class Project:
         protocol._store()
         return protocol
 
-    def finished(self, protocol: Any, seconds: float = 300) -> Any:
+    def finished(self, protocol: Any, seconds: float = 600) -> Any:
         """Wait until a protocol has ended well."""
         wait_for(lambda: self._has_ended(protocol), f"{protocol} to end", seconds, pause=0.5)
         assert self.again(protocol).isFinished(), said(protocol)
@@ -111,7 +111,7 @@ def said(protocol: Any) -> str:
 
 
 def wait_for(
-    condition: Callable[[], Any], what: str, seconds: float = 120, pause: float = 0.1
+    condition: Callable[[], Any], what: str, seconds: float = 300, pause: float = 0.1
 ) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

@@ -28,7 +28,7 @@ def chain(domain, engine_python):
         shape=SHAPE,
         lamella_threshold=0.2,
     )
-    return Workflow(project, data, small_models()).run(seconds=400)
+    return Workflow(project, data, small_models()).run(seconds=900)
 
 
 class TestSimulatedTomograms(WorkflowChecks):
