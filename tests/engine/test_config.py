@@ -463,11 +463,11 @@ def test_an_unknown_command_is_refused_by_name(write):
 
 
 def test_home_and_variables_are_expanded(write, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("HOME", "/people/ada")
     monkeypatch.setenv("SCRATCH", "/scratch")
     text = "data_folder: ~/a\nprediction_folder: $SCRATCH/b\ntrained_model: ${SCRATCH}/m.ckpt\n"
     config = load_config(write(text), "denoise_predict")
-    assert config.data_folder == Path("/home/ada/a")
+    assert config.data_folder == Path("/people/ada/a")
     assert config.prediction_folder == Path("/scratch/b")
     assert config.trained_model == Path("/scratch/m.ckpt")
 

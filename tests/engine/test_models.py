@@ -147,8 +147,8 @@ def test_where_models_are_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("CRYOSIAM_MODELS", str(tmp_path))
     assert models_folder() == tmp_path
     assert models_folder("other") == Path("other")
-    monkeypatch.setenv("HOME", "/home/ada")
-    assert models_folder("~/models") == Path("/home/ada/models")
+    monkeypatch.setenv("HOME", "/people/ada")
+    assert models_folder("~/models") == Path("/people/ada/models")
 
 
 def test_the_command_prints_the_table_or_json(some_models, tmp_path, capsys):

@@ -19,7 +19,7 @@ from cryosiam_engine.run import Saved, Tomogram
 from cryosiam_engine.sliding_window import Progress
 from cryosiam_engine.status import FileIdentity, Output
 from cryosiam_engine.tiling import Region
-from cryosiam_engine.volume import VolumeHeader, check_values, read_volume, write_mrc
+from cryosiam_engine.volume import VolumeHeader, check_values, read_volume, write_mrc_like
 
 
 @dataclass
@@ -117,13 +117,7 @@ class DenoiseCommand(DenseCommand[LoadedTomogram, Denoised]):
             )
         path = self.folder / f"{stem}{written_extension(self._config.file_extension)}"
         denoised = result.channels[0]
-        write_mrc(
-            path,
-            denoised,
-            voxel_size=header.voxel_size,
-            origin=header.origin,
-            nstart=header.nstart,
-        )
+        write_mrc_like(path, denoised, header)
         outputs.insert(
             0, Output(FileIdentity.of(path), "tomogram", denoised.shape, header.voxel_size)
         )

@@ -13,7 +13,7 @@ from cryosiam_engine.config.tomogram_list import CONFIDENCE_ENDING
 from cryosiam_engine.hdf5 import StreamedDatasets, write_datasets
 from cryosiam_engine.preprocessing import slabs
 from cryosiam_engine.status import FileIdentity, Output
-from cryosiam_engine.volume import VolumeHeader, write_mrc
+from cryosiam_engine.volume import VolumeHeader, write_mrc_like
 
 
 def confidence_file(folder: Path, stem: str) -> Path:
@@ -86,23 +86,14 @@ class SegmentationFiles:
             write_datasets(self.hdf5, {"labels": labels})
             outputs.append(self._output(self.hdf5, "labels", labels))
         if self._wants_mrc():
-            self._write_mrc(self.mrc, labels)
+            write_mrc_like(self.mrc, labels, self._header)
             outputs.append(self._output(self.mrc, "labels", labels))
         return outputs
 
     def write_confidence(self, confidence: NDArray[np.int8]) -> Output:
         """Write how probable (%) each voxel's class is, (z, y, x), as MRC."""
-        self._write_mrc(self.confidence, confidence)
+        write_mrc_like(self.confidence, confidence, self._header)
         return self._output(self.confidence, "confidence", confidence)
-
-    def _write_mrc(self, path: Path, volume: NDArray[np.integer]) -> None:
-        write_mrc(
-            path,
-            volume,
-            voxel_size=self._header.voxel_size,
-            origin=self._header.origin,
-            nstart=self._header.nstart,
-        )
 
     def _wants_hdf5(self) -> bool:
         if self._config.save_original_file_extension:

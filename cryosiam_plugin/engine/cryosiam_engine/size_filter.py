@@ -16,7 +16,7 @@ from cryosiam_engine.label_files import find_label_files, read_labels
 from cryosiam_engine.run import Saved, Tomogram, TomogramCommand
 from cryosiam_engine.sliding_window import Progress
 from cryosiam_engine.status import FileIdentity, Output, accept_changed_output, status_folder
-from cryosiam_engine.volume import read_header, write_mrc
+from cryosiam_engine.volume import read_header, write_mrc_like
 
 
 @dataclass
@@ -92,11 +92,4 @@ def _replace_labels(path: Path, labels: NDArray[np.integer]) -> None:
     if path.suffix == ".h5":
         update_dataset(path, "labels", labels)
         return
-    header = read_header(path)
-    write_mrc(
-        path,
-        labels,
-        voxel_size=header.voxel_size,
-        origin=header.origin,
-        nstart=header.nstart,
-    )
+    write_mrc_like(path, labels, read_header(path))

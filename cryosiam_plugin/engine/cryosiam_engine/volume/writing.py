@@ -14,7 +14,7 @@ from cryosiam_engine.errors import ConfigurationError
 from cryosiam_engine.files import atomic_path
 from cryosiam_engine.preprocessing import slabs
 from cryosiam_engine.volume.checks import RunningStatistics
-from cryosiam_engine.volume.header import HEADER_BYTES
+from cryosiam_engine.volume.header import HEADER_BYTES, VolumeHeader
 
 
 def write_mrc(
@@ -80,6 +80,32 @@ def write_mrc(
         # Network file systems report a full disk or quota only now.
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def write_mrc_like(path: str | Path, data: np.ndarray, header: VolumeHeader) -> None:
+    """Write a volume with the voxel size, origin and start of another one.
+
+    Parameters
+    ----------
+    path
+        The file; missing folders are made.
+    data
+        Volume `(z, y, x)`.
+    header
+        Of the tomogram that `data` was made from.
+
+    Raises
+    ------
+    ConfigurationError, OutputError, ValueError
+        As :func:`write_mrc`.
+    """
+    write_mrc(
+        path,
+        data,
+        voxel_size=header.voxel_size,
+        origin=header.origin,
+        nstart=header.nstart,
+    )
 
 
 def _mrc_dtype(data: np.ndarray, path: Path) -> np.dtype:
