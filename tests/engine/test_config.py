@@ -558,8 +558,9 @@ def test_the_hash_of_a_relative_mask_folder_depends_on_where_it_is(write, tmp_pa
 
 def test_commands_have_different_hashes(write):
     path = write(PARTICLES)
-    hashes = {load_config(path, command).sha256() for command in CONFIGS}
-    assert len(hashes) == len(CONFIGS)
+    commands = [name for name in CONFIGS if name.startswith(("denoise", "semantic"))]
+    assert len(commands) == 4
+    assert len({load_config(path, command).sha256() for command in commands}) == 4
 
 
 # --- the file itself -----------------------------------------------------------------------------

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
+from cryosiam_engine.config.base import DenseConfig, Intensity, RunConfig
+from cryosiam_engine.config.denoising import DenoiseConfig
+from cryosiam_engine.config.instances import InstanceConfig, InstanceFilterConfig
 from cryosiam_engine.config.keys import validate_keys
 from cryosiam_engine.config.loading import CONFIGS, load_config
-from cryosiam_engine.config.models import (
-    CentersConfig,
-    DenoiseConfig,
-    DenseConfig,
-    Intensity,
-    PostprocessingConfig,
-    RunConfig,
-    SemanticConfig,
-)
+from cryosiam_engine.config.semantic import CentersConfig, PostprocessingConfig, SemanticConfig
 from cryosiam_engine.config.tomogram_list import list_tomograms, stem_of, written_extension
 from cryosiam_engine.config.yaml_file import read_yaml
 
@@ -21,6 +16,8 @@ __all__ = [
     "CentersConfig",
     "DenoiseConfig",
     "DenseConfig",
+    "InstanceConfig",
+    "InstanceFilterConfig",
     "Intensity",
     "PostprocessingConfig",
     "RunConfig",

@@ -14,14 +14,11 @@ from pydantic import AliasPath, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from cryosiam_engine.config.base import RunConfig
+from cryosiam_engine.config.denoising import DenoiseConfig
+from cryosiam_engine.config.instances import InstanceConfig, InstanceFilterConfig
 from cryosiam_engine.config.keys import KNOWN_KEYS, correct_published_misspellings, validate_keys
-from cryosiam_engine.config.models import (
-    CentersConfig,
-    DenoiseConfig,
-    PostprocessingConfig,
-    RunConfig,
-    SemanticConfig,
-)
+from cryosiam_engine.config.semantic import CentersConfig, PostprocessingConfig, SemanticConfig
 from cryosiam_engine.config.yaml_file import KeyPath, YamlDocument, read_yaml
 from cryosiam_engine.errors import ConfigurationError
 
@@ -30,7 +27,14 @@ logger = logging.getLogger(__name__)
 #: The configuration of each command that has one.
 CONFIGS: dict[str, type[RunConfig]] = {
     model.command: model
-    for model in (DenoiseConfig, SemanticConfig, PostprocessingConfig, CentersConfig)
+    for model in (
+        DenoiseConfig,
+        SemanticConfig,
+        PostprocessingConfig,
+        CentersConfig,
+        InstanceConfig,
+        InstanceFilterConfig,
+    )
 }
 
 # In this section null says "measure it", everywhere else it is the same as leaving the key out.

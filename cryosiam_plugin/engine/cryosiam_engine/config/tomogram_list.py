@@ -6,12 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cryosiam_engine.config.models import CentersConfig, PostprocessingConfig, RunConfig
+from cryosiam_engine.config.base import RunConfig
 from cryosiam_engine.errors import ConfigurationError
 from cryosiam_engine.files import PARTIAL_MARK
-
-# How the names of files with predicted labels end.
-_PREDICTIONS = ("_preds.h5", "_preds.mrc")
 
 #: What is added to a tomogram's name for the map of how sure its labels are.
 CONFIDENCE_ENDING = "_confidence"
@@ -87,7 +84,7 @@ def list_tomograms(config: RunConfig, filenames: Sequence[str] = ()) -> list[Pat
     names = list(filenames) or config.test_files
     if names is not None:
         paths = list(dict.fromkeys(_located(config, name) for name in names))
-    elif isinstance(config, PostprocessingConfig | CentersConfig):
+    elif config.result_endings:
         paths = _predicted(config)
     else:
         paths = _in_data_folder(config)
@@ -109,16 +106,17 @@ def _located(config: RunConfig, name: str) -> Path:
     extended = Path(f"{path}{config.file_extension}")
     if path.is_file() or path.name.endswith(config.file_extension):
         return path
-    predictions = (config.prediction_folder / f"{name}{ending}" for ending in _PREDICTIONS)
+    predictions = (config.prediction_folder / f"{name}{end}" for end in config.result_endings)
     return extended if any(file.is_file() for file in (extended, *predictions)) else path
 
 
 def _predicted(config: RunConfig) -> list[Path]:
-    """Tomograms whose labels exist, as HDF5 or as MRC."""
+    """Tomograms whose labels or instances exist, as HDF5 or as MRC."""
+    endings = [ending or config.file_extension for ending in config.result_endings]
     stems = {
         name.removesuffix(ending)
         for name in _file_names(config.prediction_folder, "prediction_folder")
-        for ending in (*_PREDICTIONS, config.file_extension)
+        for ending in endings
         if name.endswith(ending)
     }
     # TS_01_preds.mrc matches twice: as labels of TS_01 and as a tomogram of that name; and its
@@ -126,8 +124,9 @@ def _predicted(config: RunConfig) -> list[Path]:
     stems -= {f"{stem}{more}" for stem in stems for more in ("_preds", CONFIDENCE_ENDING)}
     if not stems:
         raise ConfigurationError(
-            f"prediction_folder has no predicted labels: {config.prediction_folder}.",
-            remedy="Run semantic_predict first, with the same prediction_folder.",
+            f"prediction_folder has no predicted labels: {config.prediction_folder}; looked for "
+            f"names ending with {', '.join(endings)}.",
+            remedy=f"Run {config.follows} first, with the same prediction_folder.",
         )
     return [_folder(config) / f"{stem}{config.file_extension}" for stem in sorted(stems)]
 
