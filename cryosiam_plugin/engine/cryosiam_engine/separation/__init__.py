@@ -1,0 +1,8 @@
+"""Separation of instances: exact, in parallel, with memory bounded by the tomogram."""
+
+from __future__ import annotations
+
+from cryosiam_engine.separation.separate import separate
+from cryosiam_engine.separation.settings import SeparationSettings
+
+__all__ = ["SeparationSettings", "separate"]
