@@ -19,7 +19,7 @@ if VERSION is None:
 ENGINE = [
     str(path.relative_to(HERE / "cryosiam_plugin"))
     for path in sorted((HERE / "cryosiam_plugin/engine").rglob("*"))
-    if path.suffix in {".py", ".toml", ".yaml", ".md", ".typed"}
+    if path.suffix in {".py", ".toml", ".yaml", ".md", ".typed", ".html", ".css", ".js"}
     and not any(part.endswith((".egg-info", "__pycache__", "build")) for part in path.parts)
 ]
 

@@ -25,12 +25,15 @@ run_pytest() {
     # A path of the user's may have no test for one of the two environments.
     [ "$code" -eq 0 ] || { [ "$code" -eq 5 ] && [ "${#options[@]}" -gt 0 ]; }
 }
+# Windows are tested on a screen of their own, the map in a browser; what is missing is skipped.
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null && [ "${#quick[@]}" -eq 0 ]; then
+    if ! command -v Xvfb >/dev/null || ! command -v chromium >/dev/null; then
+        apt-get update -qq && apt-get install -y -qq xvfb openbox chromium >/dev/null ||
+            echo "No Xvfb or Chromium: no tests of windows or of the map."
+    fi
+fi
 run_pytest --dist worksteal
 
-# Windows are tested on a screen of their own; without one those tests are skipped.
-if ! command -v Xvfb >/dev/null && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-    apt-get update -qq && apt-get install -y -qq xvfb openbox >/dev/null || echo "No Xvfb: no tests of windows."
-fi
 source "$here/scipion_environment.sh"
 # One file to a process: the projects that its tests look at are made once.
 run_pytest --dist loadfile tests/plugin tests/gui cryosiam_plugin/tests
