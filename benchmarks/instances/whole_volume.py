@@ -40,10 +40,8 @@ def whole_volume(
     boundaries: Volume,
     settings: SeparationSettings,
     boundary_bias: float,
-    *,
-    postprocessing: bool,
-) -> tuple[NDArray[np.integer], Stages]:
-    """Separate instances, (z, y, x), and say where the time went."""
+) -> tuple[NDArray[np.integer], NDArray[np.integer], Stages]:
+    """Instances (z, y, x) before and after the multicut, and where the time went."""
     stages = Stages()
     with stages.measured("bilateral filter"):
         filtered = bilateral(boundaries)  # always, whether or not it is used
@@ -62,10 +60,9 @@ def whole_volume(
         markers = find_markers(used, settings.min_center_distance, settings.max_center_distance)
     with stages.measured("watershed"):
         regions = watershed(-used, markers, mask=mask)
-    if not postprocessing:
-        return regions, stages
     with stages.measured("multicut"):
-        return joined(regions.astype(np.uint32), filtered, boundary_bias), stages
+        instances = joined(regions.astype(np.uint32), filtered, boundary_bias)
+    return regions, instances, stages
 
 
 def bilateral(boundaries: Volume) -> Volume:

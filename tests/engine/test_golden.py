@@ -13,6 +13,8 @@ import pytest
 import starfile
 import yaml
 from cryosiam_engine.cli import main
+from cryosiam_engine.sliding_window import SlidingWindow
+from scipy.ndimage import distance_transform_edt
 
 #: Network outputs agree to this; labels in this share of the voxels; centres to this.
 ATOL, LABEL_AGREEMENT, CENTRE_ATOL = 1e-4, 0.9999, 1e-3
@@ -47,7 +49,7 @@ def run_case(
     path = out.parent / f"{case}.yaml"
     path.write_text(yaml.safe_dump(config))
     words = (golden / case / "command.txt").read_text().split()
-    command = words[words.index("run_cpu.py") + 1]
+    command = words[words.index("--config_file") - 1]
     filename = words[words.index("--filename") :] if "--filename" in words else []
     return main([command, "--config_file", str(path), *filename, *options])
 
@@ -75,7 +77,9 @@ def assert_same_hdf5(ours: Path, theirs: Path) -> None:
             assert a[key].dtype == b[key].dtype, f"{ours.name} {key}"
             assert a[key].shape == b[key].shape, f"{ours.name} {key}"
             assert a[key].chunks is None
-            if key == "labels":
+            if key == "instances":
+                assert np.array_equal(a[key][()], b[key][()]), f"{ours.name}"
+            elif key == "labels":
                 agreement = np.mean(a[key][()] == b[key][()])
                 assert agreement >= LABEL_AGREEMENT, f"{ours.name}: {agreement}"
             else:
@@ -205,6 +209,126 @@ def test_centers_one_tomogram_at_a_time(
         a, b = pd.read_csv(out / path.name), pd.read_csv(path)
         a, b = (t.sort_values(["tomo", "label"], ignore_index=True) for t in (a, b))
         pd.testing.assert_frame_equal(a, b, atol=CENTRE_ATOL, check_dtype=False)
+
+
+INSTANCES = [
+    "12_instance_d0_raw",
+    "12_instance_d1",
+    "12_instance_d1_raw_masked",
+    "12_instance_d2",
+    "12_instance_equal",
+    "12_instance_min0",
+    "12_instance_semantic_fg",
+    "12_instance_thr1",
+    "13_instance_multicut",
+]
+
+
+@pytest.mark.parametrize("case", INSTANCES)
+def test_instances(
+    golden: Path, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same numbers in the same voxels, the same tables byte by byte."""
+    out = tmp_path / "out"
+    assert run_case(golden, case, out, monkeypatch, "--tiling", "reference") == 0
+    theirs = golden / case / "out"
+    own = {f"{path.name.split('_instance')[0]}" for path in theirs.glob("*_instance_preds.h5")}
+    assert results_in(out) == results_in(theirs) | {f"{s}_instance_regions.star" for s in own}
+    for name in results_in(theirs):
+        if name.endswith("_instance_regions.csv"):
+            assert (out / name).read_bytes() == (theirs / name).read_bytes()
+        else:
+            assert_same_hdf5(out / name, theirs / name)
+
+
+def test_maps_of_another_run_are_not_taken(
+    golden: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The original takes any maps that lie there; then the mask has no effect."""
+    case, before = "12_instance_cached", "12_instance_d0_raw"
+    out = copied(golden, before, tmp_path / "out")
+    assert run_case(golden, case, out, monkeypatch, "--tiling", "reference") == 0
+    assert "computed again and replaced" in capfd.readouterr().err
+    with (
+        h5py.File(out / "TS_edge_preds.h5") as ours,
+        h5py.File(golden / before / "out" / "TS_edge_preds.h5") as unmasked,
+        h5py.File(golden / "03_lamella_2d" / "out" / "TS_edge_preds.h5") as lamella,
+    ):
+        mask = lamella["labels"][()]
+        assert 0 < mask.mean() < 1
+        for name in ("foreground", "distances", "boundaries"):
+            np.testing.assert_allclose(ours[name][()], unmasked[name][()] * mask, atol=ATOL)
+
+
+def test_other_thresholds_need_no_network(
+    golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where model, input and mask are the same, the result is that of the original's re-use."""
+    case, before, out = "12_instance_cached", "12_instance_d0_raw", tmp_path / "out"
+    assert run_case(golden, before, out, monkeypatch, "--tiling", "reference") == 0
+
+    def run(*args: object, **options: object) -> None:
+        raise AssertionError("the network was run again")
+
+    monkeypatch.setattr(SlidingWindow, "run", run)
+    config = yaml.safe_load((golden / case / "config.yaml").read_text())
+    config |= {"prediction_folder": str(out), "mask_folder": None}
+    path = tmp_path / "again.yaml"
+    path.write_text(yaml.safe_dump(config))
+    options = ["--config_file", str(path), "--tiling", "reference"]
+    assert main(["instance_predict", *options]) == 0
+    theirs = golden / case / "out"
+    name = "TS_edge_instance_regions.csv"
+    assert (out / name).read_bytes() == (theirs / name).read_bytes()
+    assert_same_hdf5(out / "TS_edge_instance_preds.h5", theirs / "TS_edge_instance_preds.h5")
+
+
+def filtered_folder(golden: Path, case: str, tmp_path: Path) -> Path:
+    """Where the case's result will be; its input is copied from an earlier case."""
+    return copied(golden, "12_instance_d1", tmp_path / "out").with_name("out_filtered")
+
+
+@pytest.mark.parametrize("case", ["14_instance_filter_h5", "14_instance_filter_mrc"])
+def test_instance_filter(
+    golden: Path, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filtered = filtered_folder(golden, case, tmp_path)
+    assert run_case(golden, case, tmp_path / "out", monkeypatch) == 0
+    theirs = golden / case / "out_filtered"
+    for name in results_in(theirs):
+        assert_same_hdf5(filtered / name, theirs / name)
+        stem = name.split("_instance")[0]
+        regions = f"{stem}_instance_regions.csv"
+        all_rows = pd.read_csv(tmp_path / "out" / regions).set_index("label")
+        kept = pd.read_csv(filtered / regions).set_index("label")
+        with h5py.File(theirs / name) as file:
+            ids = set(np.unique(file["instances"][()])) - {0}
+        assert ids == set(kept.index)
+        assert 0 < len(kept) <= len(all_rows)
+        pd.testing.assert_frame_equal(kept, all_rows.loc[kept.index])
+
+
+def test_instance_filter_by_another_label_than_1(
+    golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The original removes everything when 1 is not in the list."""
+    case = "14_instance_filter_h5_label3"
+    filtered = filtered_folder(golden, case, tmp_path)
+    # Not the case's own tomogram: that has no voxel of class 3.
+    assert run_case(golden, case, tmp_path / "out", monkeypatch, "--filename", "TS_a.mrc") == 0
+    with (
+        h5py.File(golden / "06_semantic_masked" / "out" / "TS_a_preds.h5") as semantic,
+        h5py.File(golden / "12_instance_d1" / "out" / "TS_a_instance_preds.h5") as before,
+        h5py.File(filtered / "TS_a_instance_preds.h5") as after,
+    ):
+        near = distance_transform_edt(semantic["labels"][()] != 3) <= 2
+        instances, left = before["instances"][()], after["instances"][()]
+    ids = set(np.unique(instances[near])) - {0}
+    assert 0 < len(ids) < instances.max()
+    assert np.array_equal(left, np.where(np.isin(instances, list(ids)), instances, 0))
 
 
 def test_max_pooling_is_refused(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from cryosiam_engine import __version__, doctor
 from cryosiam_engine.errors import EngineError, Interrupted
 from cryosiam_engine.logs import log_to_terminal
+from cryosiam_engine.processing.command import COMMANDS as PROCESSING
 from cryosiam_engine.simulation import command as simulation
 
 logger = logging.getLogger(__name__)
@@ -22,10 +23,26 @@ INTERNAL_ERROR = 3
 _PREDICTIONS = {
     "denoise_predict": "denoise raw tomograms",
     "semantic_predict": "lamella mask (one-class model) or semantic segmentation",
+    "instance_predict": "instance segmentation: every particle gets a number",
+    "simsiam_embeddings_predict": "embeddings of instances",
+    "simsiam_embeddings_from_centers_predict": "embeddings of particles given by their centres",
 }
 _FOLLOW_UPS = {
     "semantic_postprocessing": "drop the small components of a segmentation, in place",
     "semantic_to_centers": "particle centres (CSV and STAR) from a segmentation",
+    "instance_filter": "keep the instances that lie in a mask",
+}
+_TRAINING_DATA = {
+    "semantic_filter_ground_truth": "training labels with only some of the classes",
+    "semantic_train_preprocess": "distance maps of training labels",
+    "semantic_train_create_patches": "cut training tomograms into patches on disk",
+}
+_ON_ALL_TOMOGRAMS = {
+    "simsiam_embeddings_kmeans_clustering": "cluster embeddings by k-means",
+    "simsiam_embeddings_spectral_clustering": "cluster embeddings by spectral clustering",
+    "simsiam_embeddings_hdbscan_clustering": "cluster embeddings by density (HDBSCAN)",
+    "simsiam_embeddings_map": "interactive map of all embeddings, with clusters and pictures",
+    "simsiam_visualize_embeddings": "a map of each tomogram's embeddings",
 }
 
 
@@ -77,8 +94,14 @@ def build_parser() -> argparse.ArgumentParser:
     for name, text in _PREDICTIONS.items():
         command = _add_command(commands, name, text)
         _add_prediction_options(command)
-    for name, text in _FOLLOW_UPS.items():
-        _add_command(commands, name, text)
+    for name, text in {**_FOLLOW_UPS, **_TRAINING_DATA}.items():
+        _add_filename(_add_command(commands, name, text))
+    for name, text in _ON_ALL_TOMOGRAMS.items():
+        _add_overwrite(_add_command(commands, name, text))
+    for name, processing in PROCESSING.items():
+        processing.add_arguments(
+            commands.add_parser(name, help=processing.text, description=processing.text)
+        )
     _add_tools(commands)
     return parser
 
@@ -90,6 +113,11 @@ def _add_command(
     command.add_argument(
         "--config_file", required=True, metavar="YAML", help="CryoSiam configuration file"
     )
+    command.set_defaults(run=_run_command)
+    return command
+
+
+def _add_filename(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--filename",
         action="append",
@@ -97,8 +125,10 @@ def _add_command(
         metavar="FILE",
         help="only this tomogram, by its name in data_folder (may be repeated)",
     )
-    command.set_defaults(run=_run_command)
-    return command
+
+
+def _add_overwrite(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--overwrite", action="store_true", help="compute finished results again")
 
 
 def _add_prediction_options(command: argparse.ArgumentParser) -> None:
@@ -109,9 +139,8 @@ def _add_prediction_options(command: argparse.ArgumentParser) -> None:
         help="auto: the largest tiles that fit, no seams; reference: the original's tiles "
         "(default: the configuration's tiling key, else auto)",
     )
-    command.add_argument(
-        "--overwrite", action="store_true", help="compute finished tomograms again"
-    )
+    _add_filename(command)
+    _add_overwrite(command)
 
 
 def add_compute_options(command: argparse.ArgumentParser) -> None:

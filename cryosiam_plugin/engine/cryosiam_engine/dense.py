@@ -12,7 +12,13 @@ from torch import Tensor
 
 from cryosiam_engine.checkpoint import load_checkpoint
 from cryosiam_engine.config import DenseConfig
-from cryosiam_engine.device import apply_precision, choose_device, resolve_precision, set_threads
+from cryosiam_engine.device import (
+    ResolvedPrecision,
+    apply_precision,
+    choose_device,
+    resolve_precision,
+    set_threads,
+)
 from cryosiam_engine.errors import CheckpointError, DeviceError
 from cryosiam_engine.networks import DenseModel, load_network, prepare_for_inference
 from cryosiam_engine.run import Tomogram, TomogramCommand
@@ -58,6 +64,21 @@ class LoadedModel:
     precision: str
 
 
+def choose_computation(options: RunOptions) -> tuple[torch.device, ResolvedPrecision]:
+    """Set this process up for the device and the precision asked for.
+
+    Raises
+    ------
+    DeviceError
+        When the device or the precision asked for is not to be had.
+    """
+    set_threads()
+    device = choose_device(options.device)
+    precision = resolve_precision(options.precision, device)
+    apply_precision(precision)
+    return device, precision
+
+
 def load_model(path: Path, task: Task, options: RunOptions, batch_size: int) -> LoadedModel:
     """Load a checkpoint safely and put its network on the device.
 
@@ -80,10 +101,7 @@ def load_model(path: Path, task: Task, options: RunOptions, batch_size: int) -> 
     DeviceError
         When the device or the precision asked for is not to be had.
     """
-    set_threads()
-    device = choose_device(options.device)
-    precision = resolve_precision(options.precision, device)
-    apply_precision(precision)
+    device, precision = choose_computation(options)
     checkpoint = load_checkpoint(path)
     network = prepare_for_inference(cast(DenseModel, load_network(checkpoint, task)))
     if network.output_stride != 1:

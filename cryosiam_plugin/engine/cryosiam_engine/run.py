@@ -53,6 +53,8 @@ class TomogramCommand(ABC, Generic[Loaded, Result]):
     model_name: str | None = None
     device: str | None = None
     precision: str | None = None
+    #: Whether the next tomogram is read while one is computed; it costs that tomogram's memory.
+    reads_ahead = True
 
     @abstractmethod
     def determinants(self, tomogram: Tomogram) -> dict[str, Any]:
@@ -176,7 +178,7 @@ class TomogramLoop(Generic[Loaded, Result]):
         for index, job in enumerate(jobs):
             loading = self._loading or background.submit(self._load, job)
             ready = loading.result()
-            following = jobs[index + 1 : index + 2]
+            following = jobs[index + 1 : index + 2] if self._command.reads_ahead else ()
             self._loading = background.submit(self._load, *following) if following else None
             progress.start(job.tomogram.stem)
             if ready:

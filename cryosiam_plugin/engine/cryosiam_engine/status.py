@@ -49,7 +49,8 @@ class Output:
     file
         The file, as it was when it was finished.
     kind
-        ``tomogram``, ``labels``, ``probabilities``, ``raw`` or ``particles``.
+        ``tomogram``, ``labels``, ``confidence``, ``raw``, ``instances``, or the tables
+        ``particles``, ``regions`` and ``star``.
     shape
         (z, y, x), or (channels, z, y, x), or (rows,).
     voxel_size

@@ -151,7 +151,7 @@ class RunConfig(Frozen):
 class DenseConfig(RunConfig):
     """What the commands that run a network over whole tomograms share."""
 
-    input_files = ("trained_model",)
+    input_files: ClassVar[tuple[str, ...]] = ("trained_model",)
 
     data_folder: ExpandedPath = key("data_folder", expected=A_FOLDER, example="tomograms")
     trained_model: ExpandedPath = key(

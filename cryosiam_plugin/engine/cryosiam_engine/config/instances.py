@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -11,6 +12,7 @@ from cryosiam_engine.config.base import (
     TRUE_OR_FALSE,
     Count,
     DenseConfig,
+    ExpandedPath,
     Extension,
     Number,
     OptionalPath,
@@ -91,7 +93,7 @@ class InstanceFilterConfig(RunConfig):
     result_endings = ("_instance_preds.h5", "_instance_preds.mrc")
     follows = "instance_predict"
 
-    filtering_mask_folder: OptionalPath = key(
+    filtering_mask_folder: ExpandedPath = key(
         "filtering_mask_folder", expected=A_FOLDER, example="results/semantic"
     )
     filtering_mask_labels: Annotated[list[Count], Field(min_length=1)] = key(
@@ -104,3 +106,11 @@ class InstanceFilterConfig(RunConfig):
         "filtering_mask_extension", ".h5", expected=".h5, .mrc or .rec"
     )
     output_format: Literal["h5", "mrc", "both"] = key("output_format", "h5", expected=_FORMAT)
+
+    @property
+    def filtered_folder(self) -> Path:
+        """Where the instances that are left go: beside ``prediction_folder``."""
+        folder = self.prediction_folder
+        if folder.name in ("", ".."):
+            folder = folder.resolve()
+        return folder.with_name(f"{folder.name}_filtered")

@@ -41,7 +41,7 @@ KNOWN_KEYS: dict[KeyPath, frozenset[str]] = {
         " validation_ratio continue_training labels_folder_for_filtering selected_labels"
         " filtered_labels_folder gt_folder instance_labels_folder eval_skip_prediction"
         # this engine's additions
-        " output_format save_confidence tiling"
+        " clustering_hdbscan clustering_seed output_format save_confidence tiling"
     ),
     ("parameters",): _keys("gpu_devices nodes data network transforms"),
     ("parameters", "data"): _keys(
@@ -64,6 +64,7 @@ KNOWN_KEYS: dict[KeyPath, frozenset[str]] = {
     ("instances",): _keys("min max"),
     ("clustering_kmeans",): _keys("num_clusters visualization"),
     ("clustering_spectral",): _keys("num_clusters estimate_num_clusters visualization"),
+    ("clustering_hdbscan",): _keys("min_cluster_size min_samples visualization"),
     ("visualization",): _keys(
         "prediction_folder distance pca_components visualization_suffix visualize_umap 3d_umap"
     ),

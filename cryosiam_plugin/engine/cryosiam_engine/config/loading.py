@@ -15,10 +15,23 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from cryosiam_engine.config.base import RunConfig
+from cryosiam_engine.config.clustering import (
+    HdbscanConfig,
+    KmeansConfig,
+    SpectralConfig,
+    VisualizationConfig,
+)
 from cryosiam_engine.config.denoising import DenoiseConfig
+from cryosiam_engine.config.embedding_map import EmbeddingMapConfig
+from cryosiam_engine.config.embeddings import CenterEmbeddingsConfig, EmbeddingsConfig
 from cryosiam_engine.config.instances import InstanceConfig, InstanceFilterConfig
 from cryosiam_engine.config.keys import KNOWN_KEYS, correct_published_misspellings, validate_keys
 from cryosiam_engine.config.semantic import CentersConfig, PostprocessingConfig, SemanticConfig
+from cryosiam_engine.config.training import (
+    DistanceMapsConfig,
+    GroundTruthConfig,
+    PatchesConfig,
+)
 from cryosiam_engine.config.yaml_file import KeyPath, YamlDocument, read_yaml
 from cryosiam_engine.errors import ConfigurationError
 
@@ -34,6 +47,16 @@ CONFIGS: dict[str, type[RunConfig]] = {
         CentersConfig,
         InstanceConfig,
         InstanceFilterConfig,
+        EmbeddingsConfig,
+        CenterEmbeddingsConfig,
+        KmeansConfig,
+        SpectralConfig,
+        HdbscanConfig,
+        VisualizationConfig,
+        EmbeddingMapConfig,
+        GroundTruthConfig,
+        DistanceMapsConfig,
+        PatchesConfig,
     )
 }
 

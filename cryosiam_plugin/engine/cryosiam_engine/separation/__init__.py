@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cryosiam_engine.separation.separate import separate
+from cryosiam_engine.separation.foreground import foreground_mask
+from cryosiam_engine.separation.separate import separate, separate_in
 from cryosiam_engine.separation.settings import SeparationSettings
 
-__all__ = ["SeparationSettings", "separate"]
+__all__ = ["SeparationSettings", "foreground_mask", "separate", "separate_in"]

@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cryosiam_engine.separation.regions import Progress, bricks, for_each, grown, inside, whole
+from cryosiam_engine.separation.regions import (
+    Progress,
+    bricks,
+    for_each,
+    grown,
+    inside,
+    silent,
+    whole,
+)
 from cryosiam_engine.tiling import Region
 
 #: Standard deviation (voxels) of the Gaussian that smooths the maps, and where it is cut off.
@@ -45,7 +53,7 @@ def foreground_mask(
     foreground: NDArray[np.float32],
     threshold: float,
     threads: int,
-    progress: Progress,
+    progress: Progress = silent,
 ) -> NDArray[np.uint8]:
     """Mark the voxels whose smoothed probability reaches the threshold.
 

@@ -63,7 +63,7 @@ def join_regions(
     Keuper et al. (2015), Efficient decomposition of image and mesh graphs by lifted multicuts,
     ICCV: greedy additive edge contraction followed by Kernighan-Lin moves.
     """
-    elf = _import_elf()
+    elf = import_elf()
     graph = measure_boundaries(regions, boundaries, threads=threads or cpu_threads())
     clusters = _solve(elf, graph, boundary_bias)
     new_ids = _number(clusters, _present(regions, graph.number_of_nodes))
@@ -76,8 +76,14 @@ def join_regions(
     return new_ids[regions]
 
 
-def _import_elf() -> Any:
-    """Import elf's multicut, which takes a second or two and is needed by few commands only."""
+def import_elf() -> Any:
+    """Import elf's multicut, which takes a second or two and is needed by few commands only.
+
+    Raises
+    ------
+    EngineError
+        When it cannot be imported; the remedy says what to install.
+    """
     try:
         return import_module("elf.segmentation.multicut")
     except (ImportError, OSError) as error:

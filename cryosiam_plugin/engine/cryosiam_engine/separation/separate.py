@@ -80,14 +80,41 @@ def separate(
     ValueError
         When `distances` is needed and absent, or has another shape.
     """
+    mask = foreground_mask(
+        foreground, settings.threshold_foreground, threads or cpu_threads(), _stage(progress, 0, 10)
+    )
+    return separate_in(mask, distances, settings, threads=threads, progress=progress)
+
+
+def separate_in(
+    mask: NDArray[np.uint8],
+    distances: NDArray[np.float32] | None,
+    settings: SeparationSettings,
+    *,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> NDArray[np.uint32]:
+    """Separate the instances in a foreground that :func:`foreground_mask` found.
+
+    As :func:`separate` for those who do not want to hold the foreground's probabilities meanwhile.
+
+    Parameters
+    ----------
+    mask
+        1 in the foreground, else 0; `(z, y, x)`.
+    distances, settings, threads, progress
+        As in :func:`separate`.
+
+    Raises
+    ------
+    ValueError
+        When `distances` is needed and absent, or has another shape.
+    """
     if settings.distance_type == 2:
         distances = None
-    elif distances is None or distances.shape != foreground.shape:
+    elif distances is None or distances.shape != mask.shape:
         raise ValueError("distances of the foreground's shape are needed for this distance_type")
     threads = threads or cpu_threads()
-    mask = foreground_mask(
-        foreground, settings.threshold_foreground, threads, _stage(progress, 0, 10)
-    )
     heights = Heights(mask, distances, settings.distance_type)
     everywhere = settings.levels_reached_everywhere(heights.dtype)
     levels = settings.levels()[everywhere:]

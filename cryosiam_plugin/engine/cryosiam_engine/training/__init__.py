@@ -1,0 +1,1 @@
+"""Fine-tuning: ground truth, distance maps and patches."""
