@@ -1,4 +1,4 @@
-"""The object type that Scipion does not have: a trained CryoSiam model."""
+"""The object types that Scipion does not have: a trained CryoSiam model, embeddings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pwem.objects import EMObject
-from pyworkflow.object import Float, Integer, String
+from pyworkflow.object import Float, Integer, Pointer, String
 
 SHORT_SHA256 = 8
 
@@ -108,3 +108,94 @@ class CryosiamModel(EMObject):
         if self.getSha256():
             parts.append(self.getSha256()[:SHORT_SHA256])
         return f"{self.getClassName()} {self.getDisplayName()} ({', '.join(parts)})"
+
+
+class CryosiamEmbeddings(EMObject):
+    """Numbers that describe particles: what one run of _subtomogram embeddings_ computed.
+
+    The numbers themselves stay in the engine's files, one for each tomogram. The object knows
+    where they are, and the particles and tomograms that they belong to.
+
+    Parameters
+    ----------
+    folder : str, optional
+        The engine's folder, inside the run that made it.
+    **kwargs
+        As of every Scipion object.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        folder = kwargs.pop("folder", None)
+        super().__init__(**kwargs)
+        self._folder = String(folder)
+        self._dim = Integer(0)
+        self._size = Integer(0)
+        self._patchSize = Integer(0)
+        self._modelName = String()
+        self._sha256 = String()
+        self._particlesPointer = Pointer()
+        self._tomogramsPointer = Pointer()
+
+    def getFolder(self) -> str:
+        """The engine's folder, relative to the project."""
+        return self._folder.get() or ""
+
+    def getDim(self) -> int:
+        """How many numbers describe a particle."""
+        return int(self._dim.get() or 0)
+
+    def getSize(self) -> int:
+        """How many particles there are."""
+        return int(self._size.get() or 0)
+
+    def setShape(self, dim: int, size: int) -> None:
+        """Set how many numbers describe a particle, and how many particles there are."""
+        self._dim.set(int(dim))
+        self._size.set(int(size))
+
+    def getPatchSize(self) -> int:
+        """Edge of the cubes that the network saw, in voxels."""
+        return int(self._patchSize.get() or 0)
+
+    def setPatchSize(self, edge: int) -> None:
+        """Set the edge of the cubes that the network saw, in voxels."""
+        self._patchSize.set(int(edge))
+
+    def getModelName(self) -> str:
+        """The model that computed them."""
+        return self._modelName.get() or ""
+
+    def getSha256(self) -> str:
+        """The sha256 of the model's file; empty is unknown."""
+        return self._sha256.get() or ""
+
+    def setModel(self, name: str, sha256: str) -> None:
+        """Set the name of the model that computed them and the sha256 of its file."""
+        self._modelName.set(name)
+        self._sha256.set(sha256)
+
+    def getParticles(self) -> Any:
+        """The set of particles, each with its number among the embeddings of its tomogram."""
+        return self._particlesPointer.get()
+
+    def getParticlesPointer(self) -> Pointer:
+        """The pointer to the particles."""
+        return self._particlesPointer
+
+    def setParticles(self, pointer: Pointer) -> None:
+        """Set the pointer to the particles."""
+        self._particlesPointer.copy(pointer)
+
+    def getTomograms(self) -> Any:
+        """The tomograms that the particles were seen in."""
+        return self._tomogramsPointer.get()
+
+    def setTomograms(self, pointer: Pointer) -> None:
+        """Set the pointer to the tomograms that the particles were seen in."""
+        self._tomogramsPointer.copy(pointer)
+
+    def __str__(self) -> str:
+        parts = [f"{self.getSize()} items", f"{self.getDim()} numbers each"]
+        if self.getModelName():
+            parts.append(self.getModelName())
+        return f"{self.getClassName()} ({', '.join(parts)})"

@@ -35,6 +35,8 @@ class PublishedModel:
         Names of label values, as far as they are documented.
     sha256
         Of the file; None while it is not known.
+    masking_type
+        Of a model for embeddings: what it saw of a particle, as the configuration's key says it.
     """
 
     name: str
@@ -45,6 +47,7 @@ class PublishedModel:
     recommended: dict[str, Any] = field(default_factory=dict)
     classes: dict[int, str] = field(default_factory=dict)
     sha256: str | None = None
+    masking_type: int | None = None
 
     @property
     def url(self) -> str:

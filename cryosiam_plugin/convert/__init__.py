@@ -7,7 +7,19 @@ size is the one that Scipion has: headers of tomograms are often wrong.
 
 from __future__ import annotations
 
+from cryosiam_plugin.convert.embeddings import ts_ids_of
 from cryosiam_plugin.convert.engine_inputs import file_of, link_tomogram, write_run_config
+from cryosiam_plugin.convert.instances import (
+    INSTANCE_ID,
+    VOLUME_NM3,
+    instance_classes_of,
+    instance_coordinates,
+    instance_mask_from,
+    instance_table,
+    link_instances,
+    read_instances,
+    suggested_box,
+)
 from cryosiam_plugin.convert.particles import (
     CLASS_NAME,
     N_VOXELS,
@@ -27,18 +39,28 @@ from cryosiam_plugin.convert.volumes import (
 
 __all__ = [
     "CLASS_NAME",
+    "INSTANCE_ID",
     "LABEL_TABLE",
     "N_VOXELS",
+    "VOLUME_NM3",
     "coordinate_from",
     "coordinates_from",
     "file_of",
     "format_label_table",
     "index_of",
+    "instance_classes_of",
+    "instance_coordinates",
+    "instance_mask_from",
+    "instance_table",
     "label_table_of",
+    "link_instances",
     "link_tomogram",
+    "read_instances",
     "read_particles",
+    "suggested_box",
     "tomo_mask_from",
     "tomogram_from",
+    "ts_ids_of",
     "voxel_origin",
     "write_run_config",
 ]

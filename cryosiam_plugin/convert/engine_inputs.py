@@ -19,7 +19,7 @@ VOLUME_AXES = 3
 TIFF = (".tif", ".tiff")
 
 
-def link_tomogram(tomogram: Tomogram, folder: str) -> str:
+def link_tomogram(tomogram: Tomogram, folder: str, *, ending: str = "") -> str:
     """Put a tomogram where the engine finds it, under its tsId.
 
     A link to the real file, or, of a format that the engine cannot read, a float32 MRC copy.
@@ -30,11 +30,13 @@ def link_tomogram(tomogram: Tomogram, folder: str) -> str:
         A tomogram or mask of a Scipion set.
     folder
         The run's input folder; made when it is not there.
+    ending
+        Of the link's name, before its suffix.
 
     Returns
     -------
     str
-        ``<folder>/<tsId>.mrc``.
+        ``<folder>/<tsId><ending>.mrc``.
 
     Raises
     ------
@@ -44,7 +46,7 @@ def link_tomogram(tomogram: Tomogram, folder: str) -> str:
     source = Path(file_of(tomogram)).resolve()
     if not source.is_file():
         raise FileNotFoundError(f"The file of {tomogram.getTsId()} does not exist: {source}")
-    link = Path(folder) / f"{tomogram.getTsId()}.mrc"
+    link = Path(folder) / f"{tomogram.getTsId()}{ending}.mrc"
     link.parent.mkdir(parents=True, exist_ok=True)
     if is_mrc(source):
         _link(source, link)

@@ -63,10 +63,15 @@ def format_label_table(class_table: Mapping[int, str]) -> str:
 
 def label_table_of(mask: Tomogram) -> dict[int, str]:
     """Names of a mask's label values; empty for a mask that another program made."""
-    column = getattr(mask, LABEL_TABLE, None)
+    return read_label_table(mask, LABEL_TABLE) or {}
+
+
+def read_label_table(mask: Tomogram, name: str) -> dict[int, str] | None:
+    """Read a column of a mask that has names as JSON; None where there is no such column."""
+    column = getattr(mask, name, None)
     text = column.get() if isinstance(column, String) else None
     if not text:
-        return {}
+        return None
     return {int(label): str(name) for label, name in json.loads(text).items()}
 
 

@@ -19,7 +19,10 @@ class EngineRuns(ProtocolPart):
     """Mixed into a protocol: everything about engine processes."""
 
     def _launch(self, command: str, tsIds: list[str]) -> ProcessEnd:
-        """Run an engine command on tomograms; returns when its process has ended."""
+        """Run an engine command on tomograms, or, without any, on all results of the run.
+
+        Returns when its process has ended.
+        """
         predicts = command.endswith("_predict")
         argv = [command, "--config_file", str(self._configFile())]
         if predicts:
@@ -35,7 +38,8 @@ class EngineRuns(ProtocolPart):
             gpu_ids=self._gpuIds() if useGpu else None,
             scheduler_owns_gpu=self.useQueue(),
         )
-        self.info(magentaStr(f"{command}: {counted(len(tsIds), 'tomogram')}: {', '.join(tsIds)}"))
+        what = f"{counted(len(tsIds), 'tomogram')}: {', '.join(tsIds)}" if tsIds else "everything"
+        self.info(magentaStr(f"{command}: {what}"))
         # A queue's own programs need the environment that they were set up in.
         environment = None if self.useQueueForSteps() else Environ(line.environment)
 

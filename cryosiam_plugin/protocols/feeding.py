@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from pyworkflow.utils.retry_streaming import retry_on_sqlite_lock
+from tomo.objects import SetOfCoordinates3D, SetOfSubTomograms
+
+from cryosiam_plugin.convert import ts_ids_of
 
 
 @retry_on_sqlite_lock()
@@ -14,12 +17,12 @@ def readSet(pointer: Any) -> tuple[dict[str, Any], bool]:
     Parameters
     ----------
     pointer
-        To a set of tomograms or masks that another protocol may still be writing.
+        To a set of tomograms, masks or particles that another protocol may still be writing.
 
     Returns
     -------
     items : dict
-        A clone of every item, by tsId.
+        A clone of every item, by tsId; of particles, only the tsIds of their tomograms.
     is_open : bool
         Whether more may come.
     """
@@ -30,13 +33,17 @@ def readSet(pointer: Any) -> tuple[dict[str, Any], bool]:
         fresh.loadAllProperties()
         # Before the items: one that came in between is seen next time.
         is_open = fresh.isStreamOpen()
-        items = (
-            {item.getTsId(): item.clone() for item in fresh.iterItems()} if fresh.getSize() else {}
-        )
+        items = _items(fresh) if fresh.getSize() else {}
         # A set that has no item yet has no properties on disk either.
         return items, is_open if items else source.isStreamOpen()
     finally:
         fresh.close()
+
+
+def _items(source: Any) -> dict[str, Any]:
+    if isinstance(source, (SetOfCoordinates3D, SetOfSubTomograms)):
+        return {tsId: tsId for tsId in ts_ids_of(source)}
+    return {item.getTsId(): item.clone() for item in source.iterItems()}
 
 
 class Feed:

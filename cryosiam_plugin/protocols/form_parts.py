@@ -82,10 +82,9 @@ def defineThresholdParam(form: Any, default: float, text: str, condition: str = 
     )
 
 
-def defineComputeParams(form: Any, condition: str = "True") -> None:
-    """How the network is run; every default is a good one."""
+def defineProcessParams(form: Any) -> None:
+    """How the tomograms are shared out among engine processes."""
     form.addSection(label="Compute")
-    advanced = {"expertLevel": cts.LEVEL_ADVANCED, "condition": condition}
     form.addParam(
         "tomogramsPerProcess",
         IntParam,
@@ -96,6 +95,12 @@ def defineComputeParams(form: Any, condition: str = "True") -> None:
         "(one for each GPU) on this computer, one tomogram per job when the steps go to a queue. "
         "Whatever is chosen, each result appears as soon as its tomogram is finished.",
     )
+
+
+def defineComputeParams(form: Any, condition: str = "True") -> None:
+    """How the network is run; every default is a good one."""
+    defineProcessParams(form)
+    advanced = {"expertLevel": cts.LEVEL_ADVANCED, "condition": condition}
     form.addParam(
         "batchSize",
         IntParam,

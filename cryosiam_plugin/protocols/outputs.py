@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
+from typing import Any, Iterable
 
 from pyworkflow.object import Set as ScipionSet
 from pyworkflow.object import String
 from pyworkflow.utils import redStr
 from pyworkflow.utils.retry_streaming import retry_on_sqlite_lock
-from tomo.objects import SetOfCoordinates3D, SetOfTomograms, Tomogram
+from tomo.objects import SetOfCoordinates3D, SetOfSubTomograms, SetOfTomograms, Tomogram
 
+from cryosiam_plugin.convert import ts_ids_of
 from cryosiam_plugin.protocols.part import ProtocolPart
 
 logger = logging.getLogger(__name__)
@@ -37,14 +38,14 @@ class GrowingOutputs(ProtocolPart):
             return set()
         closed = output._mapper is None
         output._getMapper()  # a killed run may have stored an older size than the file has
-        tsIds = set(output.getTSIds()) if output.getSize() else set()
+        tsIds = _tsIds(output) if output.getSize() else set()
         if closed:
             output.close()
         return tsIds
 
     @retry_on_sqlite_lock(log=logger)
     def _append(
-        self, name: str, setClass: type[Any], items: list[Any], tsId: str, **how: Any
+        self, name: str, setClass: type[Any], items: Iterable[Any], tsId: str, **how: Any
     ) -> None:
         """Add one tomogram's items to an output, made at the first call.
 
@@ -55,18 +56,21 @@ class GrowingOutputs(ProtocolPart):
         setClass
             Its class.
         items
-            New items; they get their ids here.
+            New items. They get their ids here, unless they were taken from a set that this one
+            is `like`.
         tsId
             Whose they are. Nothing is done where the output has it already.
         **how
-            ``boxSize`` of coordinates.
+            ``boxSize`` of coordinates, or ``like``: the pointer to the set of particles that these
+            are taken from, on tomograms of their own.
         """
         with self._lock:
             output = self._output(name, setClass, **how)
             try:
                 if tsId not in self._tsIdsOf(name):
                     for item in items:
-                        item.cleanObjId()
+                        if "like" not in how:
+                            item.cleanObjId()
                         # A tomogram that failed may have no dimensions that could be read.
                         (ScipionSet.append if name == FAILED_OUTPUT else setClass.append)(
                             output, item
@@ -85,7 +89,9 @@ class GrowingOutputs(ProtocolPart):
             return output
         output = setClass.create(self._getPath(), template="set%s.sqlite", suffix=f"_{name}")
         source = self.inputTomograms
-        if setClass is SetOfCoordinates3D:
+        if "like" in how:
+            copyParticlesInfo(output, how["like"].get())
+        elif issubclass(setClass, SetOfCoordinates3D):
             output.setPrecedents(source)
             output.setSamplingRate(source.get().getSamplingRate())
             output.setBoxSize(how["boxSize"])
@@ -133,3 +139,16 @@ class GrowingOutputs(ProtocolPart):
                 failed.close()
                 self._store(failed)
             self._store(self.failures)
+
+
+def _tsIds(output: Any) -> set[str]:
+    particles = isinstance(output, SetOfSubTomograms)
+    return set(ts_ids_of(output) if particles else output.getTSIds())
+
+
+def copyParticlesInfo(output: Any, source: Any) -> None:
+    """Give a set of coordinates or subtomograms all that it has in common with another one."""
+    output.copyInfo(source)
+    if isinstance(output, SetOfCoordinates3D):
+        # Scipion's own copy points to the tomograms of this moment, not to the run's output.
+        output._precedentsPointer.copy(source._precedentsPointer)

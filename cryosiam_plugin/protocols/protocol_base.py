@@ -69,6 +69,10 @@ class ProtCryosiamBase(
             raise RuntimeError("The inputs are followed only while the protocol runs.")
         return self._following
 
+    def _lacks(self, tsId: str, what: str) -> None:
+        """Deal with a tomogram that never got all that belongs to it."""
+        self._fail(tsId, f"There is no {what} of this tomogram (no item with its tsId).")
+
     def _linkInputs(self, tsId: str) -> None:
         """Put the inputs of a tomogram where the engine looks for them."""
         link_tomogram(self._feed.tomograms[tsId], self._inputFolder())
@@ -98,7 +102,7 @@ class ProtCryosiamBase(
                 break
             self._streamingSleepOnWait()
         for tsId, what in self._feed.lacking().items():
-            self._fail(tsId, f"There is no {what} of this tomogram (no item with its tsId).")
+            self._lacks(tsId, what)
         self._insertStep(self.closeOutputSetsStep, prerequisites=steps)
 
     def predictStep(self, tsIds: list[str]) -> None:

@@ -13,7 +13,18 @@ from cryosiam_plugin.protocols.model_choice import ChosenModel, chosenModel, mod
 from cryosiam_plugin.protocols.part import ProtocolPart
 
 #: Keys that decide how fast a result is made, or where, but not what it is.
-_NO_MATTER = ("data_folder", "prediction_folder", "mask_folder", "hyper_parameters", "tiling")
+_NO_MATTER = (
+    "data_folder",
+    "prediction_folder",
+    "mask_folder",
+    "instances_mask_folder",
+    "centers_file",
+    "semantic_predictions",
+    "filtering_mask_folder",
+    "save_raw_predictions",
+    "hyper_parameters",
+    "tiling",
+)
 
 
 class RunConfiguration(ProtocolPart):

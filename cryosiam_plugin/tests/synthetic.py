@@ -25,6 +25,15 @@ CLASSES = {1: "membrane", 2: "ribosome", 3: "proteasome"}
 #: Small enough for a CPU.
 SHAPE = (32, 64, 64)
 
+_WRITE_MODELS = """
+import pathlib, sys, torch
+from cryosiam_engine.demo import write_models
+from cryosiam_engine.networks import random_checkpoint
+folder = pathlib.Path(sys.argv[1])
+write_models(folder)
+torch.save(random_checkpoint("instance", seed=7), folder / "demo_instance.ckpt")
+"""
+
 
 def data_folder() -> Path:
     """Where the data are kept between test classes; set CRYOSIAM_TEST_DATA for another place."""
@@ -52,15 +61,14 @@ def simulated_tomograms(number: int = 3, shape: Sequence[int] = SHAPE) -> Path:
 
 
 def small_models() -> Path:
-    """A folder with ``demo_denoising.ckpt``, ``demo_lamella.ckpt`` and ``demo_semantic.ckpt``.
+    """A folder with ``demo_denoising.ckpt``, and ``lamella``, ``semantic`` and ``instance``.
 
     Untrained, in the published layout; their results mean nothing but are not empty.
     """
-    folder = data_folder() / "models"
+    folder = data_folder() / "models-with-instances"
     with _making(folder) as missing:
         if missing:
-            code = "import sys, pathlib; from cryosiam_engine.demo import write_models; "
-            run_engine_python("-c", code + "write_models(pathlib.Path(sys.argv[1]))", str(folder))
+            run_engine_python("-c", _WRITE_MODELS, str(folder))
     return folder
 
 

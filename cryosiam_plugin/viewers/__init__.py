@@ -1,7 +1,8 @@
-"""What Scipion opens to look at results: the slice viewer."""
+"""What Scipion opens to look at results: the slice viewer, and the map of embeddings."""
 
 from __future__ import annotations
 
+from cryosiam_plugin.viewers.viewer_map import CryosiamEmbeddingsViewer, CryosiamMapViewer
 from cryosiam_plugin.viewers.viewer_slices import CryosiamOtherSetViewer as ZZCryosiamOtherSetViewer
 from cryosiam_plugin.viewers.viewer_slices import CryosiamProtocolViewer
 
@@ -9,4 +10,10 @@ from cryosiam_plugin.viewers.viewer_slices import CryosiamProtocolViewer
 # comes first for our own outputs, and last for those of others.
 from cryosiam_plugin.viewers.viewer_slices import CryosiamSetViewer as AAACryosiamSetViewer
 
-__all__ = ["AAACryosiamSetViewer", "CryosiamProtocolViewer", "ZZCryosiamOtherSetViewer"]
+__all__ = [
+    "AAACryosiamSetViewer",
+    "CryosiamEmbeddingsViewer",
+    "CryosiamMapViewer",
+    "CryosiamProtocolViewer",
+    "ZZCryosiamOtherSetViewer",
+]

@@ -24,7 +24,7 @@ Keys
   F                     whole slice
   A                     one pixel a voxel
   M                     masks on and off
-  P                     particles on and off
+  P                     particles, or surfaces, on and off
   N, B                  next particle, the one before
   I                     invert the grey levels
   Ctrl + W              close

@@ -25,12 +25,20 @@ class Particle:
         What it is.
     score, size
         Confidence, and size in voxels, where known.
+    number
+        Its own, where it is one of the objects of a mask.
     """
 
     position: Position
     class_name: str = "particle"
     score: float | None = None
     size: int | None = None
+    number: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is, with its number if it has one."""
+        return self.class_name if self.number is None else f"{self.class_name} {self.number}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,12 @@ class ParticleMarks:
     def __init__(self, particles: Sequence[Particle], box_size: float) -> None:
         self.particles = list(particles)
         self.radius = max(box_size, 2.0) / 2
+        self._numbered = {p.number: p for p in self.particles if p.number is not None}
         self._positions = np.array([p.position for p in self.particles], float).reshape(-1, 3)
+
+    def numbered(self, number: int) -> Particle | None:
+        """The particle with a number of its own."""
+        return self._numbered.get(number)
 
     def circles(self, plane: Plane, index: int) -> Iterator[Circle]:
         """The circles in a slice: a box's radius wide in the centre, shrinking away from it."""

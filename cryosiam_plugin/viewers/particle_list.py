@@ -60,7 +60,7 @@ class ParticleList(ttk.Frame):
             if particle.class_name not in shown:
                 continue
             z, y, x = (f"{p:.0f}" for p in particle.position)
-            values = [particle.class_name, x, y, z]
+            values = [particle.name, x, y, z]
             if particle.score is not None:
                 values.append(f"{particle.score:.3g}")
             self._tree.insert("", "end", iid=str(number), values=values)

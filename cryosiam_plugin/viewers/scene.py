@@ -9,6 +9,7 @@ from typing import Callable, Mapping, Sequence
 from cryosiam_plugin.viewers.colours import ColourTable
 from cryosiam_plugin.viewers.marks import Particle, ParticleMarks
 from cryosiam_plugin.viewers.masks import Mask
+from cryosiam_plugin.viewers.surfaces import SurfacePoints
 from cryosiam_plugin.viewers.volumes import ViewerError, Volume, open_volume
 
 
@@ -26,12 +27,15 @@ class MaskFile:
         Of its label values, where known.
     shown
         Whether it is shown at first.
+    objects
+        Whether its labels are numbers of objects, not classes.
     """
 
     path: Path
     title: str
     names: Mapping[int, str] = field(default_factory=dict)
     shown: bool = True
+    objects: bool = False
 
 
 def _no_particles() -> list[Particle]:
@@ -62,6 +66,8 @@ class SceneFiles:
         Of the particles, in voxels.
     n_particles
         How many there are, for the list; None where that is not known.
+    surfaces
+        Gives points on the surfaces of objects when called.
     notes
         Shown to the user: why something is missing.
     """
@@ -76,6 +82,7 @@ class SceneFiles:
     particles: Callable[[], list[Particle]] = _no_particles
     box_size: float = 20.0
     n_particles: int | None = None
+    surfaces: Callable[[], SurfacePoints] = SurfacePoints
     notes: Sequence[str] = ()
 
 
@@ -90,6 +97,7 @@ class Scene:
     marks: ParticleMarks
     colours: ColourTable
     notes: list[str]
+    surfaces: SurfacePoints = field(default_factory=SurfacePoints)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -129,14 +137,17 @@ def open_scene(files: SceneFiles) -> Scene:
     for mask in files.masks:
         volume = _matching(mask.path, tomogram, notes)
         if volume is not None:
-            masks.append(Mask(mask.title, volume, mask.names, colours, shown=mask.shown))
+            shown, objects = mask.shown, mask.objects
+            masks.append(
+                Mask(mask.title, volume, mask.names, colours, shown=shown, objects=objects)
+            )
     try:
         particles = files.particles()
     except ViewerError as error:
         notes.append(str(error))
         particles = []
     marks = ParticleMarks(particles, files.box_size)
-    return Scene(files.name, pictures, masks, marks, colours, notes)
+    return Scene(files.name, pictures, masks, marks, colours, notes, files.surfaces())
 
 
 def _matching(path: Path, tomogram: Volume, notes: list[str]) -> Volume | None:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 from pyworkflow.object import Set as ScipionSet
-from tomo.objects import SetOfCoordinates3D, SetOfTomograms, SetOfTomoMasks
+from tomo.objects import SetOfCoordinates3D, SetOfMeshes, SetOfTomograms, SetOfTomoMasks
 
 from cryosiam_plugin.viewers.scene import SceneFiles
-from cryosiam_plugin.viewers.scipion_items import (
-    counts_of,
-    items_of,
-    mask_file,
-    particles_of,
-    path_of,
-)
+from cryosiam_plugin.viewers.scipion_together import Layer, Together, masks_alone, scenes_of
 from cryosiam_plugin.viewers.volumes import ViewerError
 
 #: In the names of all our protocols, and so in the folders of their runs.
@@ -25,31 +18,15 @@ OUR_PREFIX = "ProtCryosiam"
 
 _DENOISE = "ProtCryosiamDenoise"
 _LAMELLA = "ProtCryosiamLamella"
+#: Instance segmentation and the filter of instances.
+_INSTANCES = "ProtCryosiamInstance"
+
+#: Protocols whose results are particles of others.
+_OF_PARTICLES = ("ProtCryosiamEmbeddings", "ProtCryosiamClusters", "ProtCryosiamSelection")
 
 #: Of the outputs that are no results to look at by themselves: how their names begin.
 _FAILED = "failed"
 _PROBABILITY = "probability_"
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A set of masks, and whether they are shown at first."""
-
-    title: str
-    masks: SetOfTomoMasks
-    shown: bool = True
-
-
-@dataclass(frozen=True)
-class Together:
-    """Sets that are looked at together; their items belong together by tsId."""
-
-    tomograms: SetOfTomograms
-    title: str = "tomogram"
-    beside: SetOfTomograms | None = None
-    beside_title: str = "denoised"
-    layers: list[Layer] = field(default_factory=list)
-    coordinates: SetOfCoordinates3D | None = None
 
 
 def is_ours(scipion_set: Any) -> bool:
@@ -75,7 +52,7 @@ def of_protocol(protocol: Any, project: Any) -> list[SceneFiles]:
             f"{protocol.getRunName()} has no results yet. While it runs, they appear tomogram by "
             "tomogram; if it failed, its summary and its log say why."
         )
-    return list(_scenes(_of_run(protocol, project), results))
+    return list(scenes_of(_of_run(protocol, project), results))
 
 
 def of_set(scipion_set: Any, project: Any) -> list[SceneFiles]:
@@ -95,14 +72,22 @@ def of_set(scipion_set: Any, project: Any) -> list[SceneFiles]:
         When the set is empty, or its tomograms are not there.
     """
     protocol = _maker(scipion_set, project)
+    if protocol is not None and protocol.getClassName() in _OF_PARTICLES:
+        # Its particles stay in the tomograms that they were picked in.
+        protocol = None
     if isinstance(scipion_set, SetOfTomoMasks) and protocol is None:
-        return _masks_alone(scipion_set)
+        return masks_alone(scipion_set)
     together = _of_run(protocol, project) if protocol is not None else Together(scipion_set)
-    if isinstance(scipion_set, SetOfCoordinates3D):
+    if isinstance(scipion_set, SetOfMeshes):
+        together = _on_precedents(scipion_set, together, project)
+        # The masks would hide the dots on their edges.
+        layers = [replace(layer, shown=False) for layer in together.layers]
+        together = replace(together, layers=layers, coordinates=None, surfaces=scipion_set)
+    elif isinstance(scipion_set, SetOfCoordinates3D):
         together = replace(_on_precedents(scipion_set, together, project), coordinates=scipion_set)
     elif isinstance(scipion_set, SetOfTomoMasks):
         together = _with_masks(together, scipion_set, protocol)
-    scenes = list(_scenes(together, set(scipion_set.getTSIds())))
+    scenes = list(scenes_of(together, set(scipion_set.getTSIds())))
     if not scenes:
         raise ViewerError("There are no tomograms in this set.")
     return scenes
@@ -143,7 +128,11 @@ def _of_run(protocol: Any, project: Any) -> Together:
     together = _with_raw(source, project)
     partners = [pointer.get() for pointer in protocol._partners().values()]
     # What confines the search is there to be switched on; it would only veil the rest.
-    layers = [Layer(_title(p), p, shown=_title(p) != "lamella") for p in partners if p is not None]
+    veils = {"lamella", "all instances"} | ({"classes"} if _finds_instances(protocol) else set())
+    layers = [
+        Layer(title, p, shown=title not in veils)
+        for title, p in ((_partner_title(p), p) for p in partners if p is not None)
+    ]
     layers += [Layer(_title(o), o) for o in outputs.values() if isinstance(o, SetOfTomoMasks)]
     coordinates = primary if isinstance(primary, SetOfCoordinates3D) else None
     return replace(together, layers=layers, coordinates=coordinates)
@@ -186,51 +175,16 @@ def _output_name(output: ScipionSet, protocol: Any) -> str:
 def _title(masks: SetOfTomoMasks) -> str:
     """What masks are, from the protocol that made them."""
     run = Path(masks.getFileName() or "").parent.name
+    if _INSTANCES in run:
+        return "instances"
     return "lamella" if run.endswith(_LAMELLA) else "classes"
 
 
-def _scenes(together: Together, wanted: set[str]) -> Iterator[SceneFiles]:
-    beside = items_of(together.beside)
-    layers = [(layer, items_of(layer.masks)) for layer in together.layers]
-    counts = counts_of(together.coordinates)
-    for ts_id, tomogram in items_of(together.tomograms).items():
-        if ts_id not in wanted:
-            continue
-        masks = [
-            mask_file(items[ts_id], layer.title, shown=layer.shown)
-            for layer, items in layers
-            if ts_id in items
-        ]
-        scene = SceneFiles(
-            name=ts_id,
-            tomogram=path_of(tomogram),
-            voxel_size=tomogram.getSamplingRate() or 0.0,
-            title=together.title,
-            beside=path_of(beside[ts_id]) if ts_id in beside else None,
-            beside_title=together.beside_title,
-            masks=masks,
-        )
-        if together.coordinates is not None:
-            scene = replace(
-                scene,
-                particles=partial(particles_of, together.coordinates, tomogram),
-                box_size=float(together.coordinates.getBoxSize() or scene.box_size),
-                n_particles=counts.get(ts_id, 0),
-            )
-        yield scene
+def _partner_title(masks: SetOfTomoMasks) -> str:
+    """What masks are that a run read; its own are called as :func:`_title` calls them."""
+    title = _title(masks)
+    return "all instances" if title == "instances" else title
 
 
-def _masks_alone(masks: SetOfTomoMasks) -> list[SceneFiles]:
-    """Masks of another program, each on the tomogram that it names."""
-    scenes = []
-    for ts_id, mask in items_of(masks).items():
-        tomogram = Path(mask.getVolName()).absolute() if mask.getVolName() else path_of(mask)
-        scenes.append(
-            SceneFiles(
-                name=ts_id,
-                tomogram=tomogram,
-                voxel_size=mask.getSamplingRate() or 0.0,
-                masks=[mask_file(mask, "mask")],
-            )
-        )
-    return scenes
+def _finds_instances(protocol: Any) -> bool:
+    return str(protocol.getClassName()).startswith(_INSTANCES)

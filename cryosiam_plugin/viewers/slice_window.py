@@ -72,7 +72,7 @@ class SliceWindow:
         self.particle_list: ParticleList | None = None
         self._masks_shown = tk.BooleanVar(side, self.state.masks_shown)
         self._particles_shown = tk.BooleanVar(side, self.state.particles_shown)
-        if not scene.masks and not scene.marks.particles:
+        if not scene.masks and not scene.marks.particles and not len(scene.surfaces):
             return
         frame = ttk.LabelFrame(side, text="Classes (click to hide or show)", padding=(6, 2))
         frame.pack(fill="x", pady=(0, 6))
@@ -82,6 +82,8 @@ class SliceWindow:
             self._switch(switches, "Masks", self._masks_shown)
         if scene.marks.particles:
             self._switch(switches, "Particles", self._particles_shown)
+        elif len(scene.surfaces):
+            self._switch(switches, "Surfaces", self._particles_shown)
         self.legend = Legend(frame, self.state, self.changed)
         self.legend.pack(fill="x", pady=2)
         if scene.masks:

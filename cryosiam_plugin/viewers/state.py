@@ -9,9 +9,11 @@ from PIL import Image
 
 from cryosiam_plugin.viewers.contrast import DEFAULT_PERCENTILES, Contrast
 from cryosiam_plugin.viewers.marks import Circle, by_class
+from cryosiam_plugin.viewers.masks import Mask
 from cryosiam_plugin.viewers.planes import AXES, PLANES, Plane, Position
 from cryosiam_plugin.viewers.rendering import Grey, Overlay, paint, render
 from cryosiam_plugin.viewers.scene import Scene
+from cryosiam_plugin.viewers.surfaces import draw_points
 from cryosiam_plugin.viewers.viewport import Viewport
 
 Screen = Tuple[int, int]
@@ -129,13 +131,16 @@ class ViewerState:
         contrast = self._contrasts[number]
         if contrast is None:
             contrast = self._contrasts[number] = Contrast(volume)
-        return render(
+        picture = render(
             volume.slice(self.plane, self.index),
             Grey(contrast.limits(self.percentiles), self.inverted),
             self._painted(screen),
             self.viewport,
             screen,
         )
+        if len(self.scene.surfaces) and self.particles_shown:
+            draw_points(picture, *self.scene.surfaces.near(self.plane, self.index), self.viewport)
+        return picture
 
     def _painted(self, screen: Screen) -> list[Image.Image]:
         """The masks, drawn once for all pictures."""
@@ -160,6 +165,16 @@ class ViewerState:
             found.append(Overlay(labels, self._tables[number][1]))
         return found
 
+    def _size(self, mask: Mask, label: float) -> str:
+        """How large an object of a mask is, where the particles tell."""
+        particle = self.scene.marks.numbered(round(label)) if mask.holds_objects else None
+        if particle is None or particle.size is None:
+            return ""
+        text = f"{particle.size} voxels"
+        if self.scene.voxel_size > 0:
+            text += f", {particle.size * (self.scene.voxel_size / 10) ** 3:.0f} nm³"
+        return f" ({text})"
+
     def describe(self, position: Position) -> str:
         """The status line for a position: voxel, values, labels."""
         if not self.scene.pictures[0][1].contains(position):
@@ -174,5 +189,5 @@ class ViewerState:
         for mask in self.scene.masks:
             label = mask.volume.value(position)
             if label:
-                parts.append(f"{mask.title}: {mask.name(round(label))}")
+                parts.append(f"{mask.title}: {mask.name(round(label))}{self._size(mask, label)}")
         return "    ".join(parts)

@@ -6,10 +6,12 @@ from typing import Any, Callable
 
 from pyworkflow.protocol import Protocol
 from pyworkflow.viewer import DESKTOP_TKINTER, View, Viewer
-from tomo.objects import SetOfCoordinates3D, SetOfTomograms, SetOfTomoMasks
+from tomo.objects import SetOfCoordinates3D, SetOfMeshes, SetOfTomograms, SetOfTomoMasks
 
 from cryosiam_plugin.protocols import (
     ProtCryosiamDenoise,
+    ProtCryosiamInstanceFilter,
+    ProtCryosiamInstances,
     ProtCryosiamLamella,
     ProtCryosiamParticles,
     ProtCryosiamSemantic,
@@ -19,7 +21,7 @@ from cryosiam_plugin.viewers.scipion_scenes import is_ours, of_protocol, of_set
 from cryosiam_plugin.viewers.volumes import ViewerError
 
 # The first of these that an object is decides how specific Scipion takes the viewer to be.
-_SETS = [SetOfTomoMasks, SetOfTomograms, SetOfCoordinates3D]
+_SETS = [SetOfTomoMasks, SetOfTomograms, SetOfMeshes, SetOfCoordinates3D]
 
 
 class CryosiamSliceView(View):
@@ -66,6 +68,8 @@ class CryosiamProtocolViewer(_CryosiamViewer):
         ProtCryosiamLamella,
         ProtCryosiamSemantic,
         ProtCryosiamParticles,
+        ProtCryosiamInstances,
+        ProtCryosiamInstanceFilter,
     ]
     _find = staticmethod(of_protocol)
 

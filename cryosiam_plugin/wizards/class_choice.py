@@ -24,13 +24,29 @@ def classes_of(protocol: Any) -> dict[int, str]:
     """
     model = protocol._model()
     if model is None:
-        names, n_classes = _classes_of_masks(protocol), 0
-    else:
-        names, n_classes = dict(model.classes), model.n_classes
-        # A model that is not on this machine may still be known by its published description.
-        if model.problem and not names and not n_classes:
-            raise NothingToChoose(model.problem)
-    numbers = sorted({*names, *range(1, n_classes + 1)} - {0})
+        return classes_of_masks(protocol.inputLabels.get())
+    # A model that is not on this machine may still be known by its published description.
+    if model.problem and not model.classes and not model.n_classes:
+        raise NothingToChoose(model.problem)
+    return _named(model.classes, {*model.classes, *range(1, model.n_classes + 1)})
+
+
+def classes_of_masks(masks: Any) -> dict[int, str]:
+    """The classes of a set of label masks, with their names.
+
+    Raises
+    ------
+    NothingToChoose
+        When there are no masks yet, or they do not tell.
+    """
+    if masks is None:
+        raise NothingToChoose("Give the label masks first: they know their classes.")
+    names = label_table_of(masks.getFirstItem())
+    return _named(names, set(names))
+
+
+def _named(names: Mapping[int, str], found: set[int]) -> dict[int, str]:
+    numbers = sorted(found - {0})
     if not numbers:
         raise NothingToChoose(
             "Nothing is known about the classes. Type their numbers, or import the model with "
@@ -39,20 +55,15 @@ def classes_of(protocol: Any) -> dict[int, str]:
     return {number: class_name(number, names) for number in numbers}
 
 
-def _classes_of_masks(protocol: Any) -> dict[int, str]:
-    masks = protocol.inputLabels.get()
-    if masks is None:
-        raise NothingToChoose("Give the label masks first: they know their classes.")
-    return label_table_of(masks.getFirstItem())
-
-
-def write_classes(chosen: Iterable[int], names: Mapping[int, str]) -> str:
+def write_classes(
+    chosen: Iterable[int], names: Mapping[int, str], *, all_is_empty: bool = True
+) -> str:
     """Write a choice as the form takes it: by name where that is unambiguous, else by number.
 
-    All of them are written as nothing, which the form takes as all.
+    All of them are written as nothing where the form takes that as all (`all_is_empty`).
     """
     numbers = sorted(chosen)
-    if set(numbers) == set(names):
+    if all_is_empty and set(numbers) == set(names):
         return ""
     return ", ".join(_written(number, names) for number in numbers)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from pwem.wizards import EmWizard
 
@@ -11,14 +11,18 @@ from cryosiam_plugin import Plugin
 from cryosiam_plugin.protocols import (
     ProtCryosiamDenoise,
     ProtCryosiamImportModel,
+    ProtCryosiamInstanceFilter,
+    ProtCryosiamInstances,
     ProtCryosiamLamella,
     ProtCryosiamParticles,
     ProtCryosiamSemantic,
 )
 from cryosiam_plugin.protocols.form_parts import PRECISIONS, TILINGS
+from cryosiam_plugin.wizards.box_size import box_for, measured_sizes
 from cryosiam_plugin.wizards.class_choice import (
     NothingToChoose,
     classes_of,
+    classes_of_masks,
     read_choice,
     write_classes,
 )
@@ -31,6 +35,7 @@ _WITH_MODEL = [
     ProtCryosiamLamella,
     ProtCryosiamSemantic,
     ProtCryosiamParticles,
+    ProtCryosiamInstances,
 ]
 
 
@@ -41,23 +46,81 @@ class CryosiamClassesWizard(EmWizard):
 
     def show(self, form: Any, *params: Any) -> None:
         """Let the user choose; the form gets the names."""
-        try:
-            names = classes_of(form.protocol)
-        except NothingToChoose as error:
-            form.showInfo(str(error), "Classes")
-            return
-        present = read_choice(form.protocol.classes.get() or "", names)
-        rows = [Row(n, (name, str(n)), n in present) for n, name in names.items()]
-        chosen = choose(
-            form.root,
-            "Classes to find",
-            [("Class", 320), ("Number", 80)],
-            rows,
-            message="Choose several with Ctrl or Shift. All of them: the field stays empty.",
-            several=True,
+        _choose_classes(form, "classes", "Classes to find", lambda: classes_of(form.protocol))
+
+
+class CryosiamForegroundWizard(EmWizard):
+    """Choose the classes of semantic masks that are the foreground of instances."""
+
+    _targets = [(ProtCryosiamInstances, ["foregroundClasses"])]  # noqa: RUF012
+
+    def show(self, form: Any, *params: Any) -> None:
+        """Let the user choose; the form gets the names."""
+        masks = form.protocol.inputLabels.get()
+        title = "Classes to separate into instances"
+        # Here nothing is not all: the user is to say which.
+        _choose_classes(
+            form, "foregroundClasses", title, lambda: classes_of_masks(masks), all_is_empty=False
         )
-        if chosen:
-            form.setVar("classes", write_classes(chosen, names))
+
+
+class CryosiamMaskClassesWizard(EmWizard):
+    """Choose the classes of the masks that instances are filtered by."""
+
+    _targets = [(ProtCryosiamInstanceFilter, ["maskClasses"])]  # noqa: RUF012
+
+    def show(self, form: Any, *params: Any) -> None:
+        """Let the user choose; the form gets the names."""
+        masks = form.protocol.inputRegions.get()
+        title = "Classes to keep instances in"
+        _choose_classes(form, "maskClasses", title, lambda: classes_of_masks(masks))
+
+
+class CryosiamBoxWizard(EmWizard):
+    """Suggest a box size from instances that have been measured."""
+
+    _targets = [  # noqa: RUF012
+        (ProtCryosiamInstances, ["boxSize"]),
+        (ProtCryosiamInstanceFilter, ["boxSize"]),
+    ]
+
+    def show(self, form: Any, *params: Any) -> None:
+        """Set the box, and say why."""
+        tomograms = form.protocol.inputTomograms.get()
+        voxel_size = tomograms.getSamplingRate() if tomograms is not None else 0.0
+        sizes, source = measured_sizes(form.protocol)
+        box, reason = box_for(sizes, voxel_size or 0.0, source)
+        form.setVar("boxSize", box)
+        form.showInfo(reason, "Box size")
+
+
+def _choose_classes(
+    form: Any,
+    field: str,
+    title: str,
+    find: Callable[[], dict[int, str]],
+    *,
+    all_is_empty: bool = True,
+) -> None:
+    """Let the user choose classes; the form's field gets their names."""
+    try:
+        names = find()
+    except NothingToChoose as error:
+        form.showInfo(str(error), "Classes")
+        return
+    present = read_choice(getattr(form.protocol, field).get() or "", names)
+    rows = [Row(n, (name, str(n)), n in present) for n, name in names.items()]
+    told = " All of them: the field stays empty." if all_is_empty else ""
+    chosen = choose(
+        form.root,
+        title,
+        [("Class", 320), ("Number", 80)],
+        rows,
+        message=f"Choose several with Ctrl or Shift.{told}",
+        several=True,
+    )
+    if chosen:
+        form.setVar(field, write_classes(chosen, names, all_is_empty=all_is_empty))
 
 
 class CryosiamModelFileWizard(EmWizard):

@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.gui, pytest.mark.slow]
 
 DESKTOP = "tkinter"
 VOXEL_SIZE = 13.48
+FORMS = ["denoise", "lamella", "semantic", "particles", "instances", "filter", "model"]
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +31,15 @@ def engine():
 
 @pytest.fixture(scope="module")
 def project(engine):
-    """Two tomograms, denoised and searched for particles, in a project of this name."""
+    """Two tomograms, denoised, searched for particles and separated, in a project."""
     from pyworkflow.project import Manager
     from tomo.protocols import ProtImportTomograms
 
     from cryosiam_plugin.protocols import (
         ProtCryosiamDenoise,
         ProtCryosiamImportModel,
+        ProtCryosiamInstanceFilter,
+        ProtCryosiamInstances,
         ProtCryosiamLamella,
         ProtCryosiamParticles,
         ProtCryosiamSemantic,
@@ -95,6 +98,27 @@ def project(engine):
         boxSize=16,
         **common,
     )
+    run(
+        "instances",
+        ProtCryosiamInstances,
+        inputTomograms=denoised,
+        inputMasks=runs["lamella"].lamellaMasks,
+        modelFile=str(models / "demo_instance.ckpt"),
+        thresholdForeground=0.6,
+        minCenterDistance=0.5,
+        maxCenterDistance=3.0,
+        makeSurfaces=True,
+        **file,
+    )
+    run(
+        "filter",
+        ProtCryosiamInstanceFilter,
+        inputTomograms=denoised,
+        inputInstances=runs["instances"].instanceMasks,
+        inputRegions=runs["particles"].semanticMasks,
+        maskClasses="membrane",
+        numberOfThreads=1,
+    )
     runs["semantic"] = project.newProtocol(
         ProtCryosiamSemantic, inputTomograms=denoised, inputMasks=runs["lamella"].lamellaMasks
     )
@@ -136,7 +160,7 @@ def scenes(project, obj):
 
 def test_our_viewer_is_the_first_for_our_results(project):
     runs = project.runs_of_test
-    for name in ("denoise", "lamella", "particles"):
+    for name in ("denoise", "lamella", "particles", "instances", "filter"):
         assert viewers_of(runs[name])[0].__name__ == "CryosiamProtocolViewer"
         for _, output in runs[name].iterOutputAttributes():
             assert viewers_of(output)[0].__name__ == "CryosiamSetViewer"
@@ -193,6 +217,85 @@ def test_particles_are_where_the_engine_found_them(project):
         for particle in scene.marks.particles:
             assert particle.class_name in ("membrane", "ribosome", "proteasome")
             assert particle.size > 5
+
+
+def test_instances_are_shown_with_numbers_and_sizes(project):
+    """On raw and denoised tomograms, each in its own colour, and named under the mouse."""
+    from cryosiam_plugin.viewers.scene import open_scene
+    from cryosiam_plugin.viewers.state import ViewerState
+
+    protocol = project.runs_of_test["instances"]
+    for name, files in scenes(project, protocol).items():
+        scene = open_scene(files)
+        assert scene.notes == []
+        assert [(mask.title, bool(mask.shown)) for mask in scene.masks] == [
+            ("lamella", False),
+            ("instances", True),
+        ]
+        assert scene.masks[1].holds_objects
+        particles = scene.marks.particles
+        assert len({particle.number for particle in particles}) == len(particles) > 0
+        labels = scene.masks[1].volume.data
+        state = ViewerState(scene)
+        for particle in particles:
+            inside = labels == particle.number
+            assert inside.sum() == particle.size
+            assert particle.name == f"instance {particle.number}"
+            position = tuple(float(index[0]) for index in inside.nonzero())
+            told = state.describe(position)
+            assert f"instance {particle.number} ({particle.size} voxels, " in told, name
+
+
+def test_of_the_filter_what_it_kept_is_shown_first(project):
+    found = scenes(project, project.runs_of_test["filter"])
+    for scene in found.values():
+        layers = [(mask.title, mask.shown) for mask in scene.masks]
+        assert layers == [("all instances", False), ("classes", False), ("instances", True)]
+        assert scene.n_particles == len(scene.particles())
+
+
+def test_surfaces_lie_on_the_instances(project):
+    import numpy as np
+    from scipy import ndimage
+
+    from cryosiam_plugin.viewers.planes import PLANES
+    from cryosiam_plugin.viewers.scene import open_scene
+
+    for files in scenes(project, project.runs_of_test["instances"].surfaces).values():
+        scene = open_scene(files)
+        assert not any(mask.shown for mask in scene.masks)
+        labels = scene.masks[1].volume.data
+        total = 0
+        for z in range(0, labels.shape[0], 5):  # five slices reach 2.5 voxels to each side
+            points, numbers = scene.surfaces.near(PLANES["xy"], z)
+            total += len(points)
+            for number in np.unique(numbers):
+                near = ndimage.binary_dilation(labels == number, iterations=3)
+                rows, columns = np.rint(points[numbers == number, :2]).astype(int).T
+                rows, columns = (np.clip(v, 0, 63) for v in (rows, columns))
+                slab = near[max(z - 3, 0) : z + 4].any(axis=0)
+                assert slab[rows, columns].all()
+        assert total > 0
+
+
+@pytest.mark.parametrize("output", ["instanceMasks", "coordinates", "surfaces"])
+def test_instances_look_as_they_should(project, main_window, screenshot, output):
+    """A picture for people to look at; the test sees that it is not empty."""
+    instances = getattr(project.runs_of_test["instances"], output)
+    scene = scenes(project, instances)["TS_01"]
+    from cryosiam_plugin.viewers.slice_viewer import open_window
+
+    window = open_window(main_window.root, scene)
+    coloured: list = []
+    for _ in range(30):  # the first window comes when the window manager has started
+        settle(main_window.root)
+        colours = {pixel for _, pixel in screenshot(f"slices-{output}").getcolors(1 << 24)}
+        coloured = [c for c in colours if max(c) - min(c) > 60]
+        if len(coloured) > 20:
+            break
+    window.window.destroy()
+    settle(main_window.root)
+    assert len(coloured) > 20
 
 
 def test_coordinates_alone_find_their_tomograms(project):
@@ -282,7 +385,7 @@ def open_form(project, main_window, protocol):
     return form
 
 
-@pytest.mark.parametrize("name", ["denoise", "lamella", "semantic", "particles", "model"])
+@pytest.mark.parametrize("name", FORMS)
 def test_every_tab_of_every_form_is_readable(project, main_window, screenshot, name):
     form = open_form(project, main_window, project.runs_of_test[name])
     try:
@@ -313,7 +416,7 @@ def unexplained(protocol):
     ]
 
 
-@pytest.mark.parametrize("name", ["denoise", "lamella", "semantic", "particles", "model"])
+@pytest.mark.parametrize("name", FORMS)
 def test_every_parameter_is_explained(project, name):
     assert unexplained(project.runs_of_test[name]) == []
 
@@ -353,6 +456,68 @@ def test_the_classes_wizard_writes_the_choice(project, main_window, screenshot, 
     finally:
         form.root.destroy()
         form.protocol.classes.set("")
+
+
+def test_the_wizard_for_the_classes_of_a_mask(project, main_window, screenshot, monkeypatch):
+    from pyworkflow.gui.dialog import RESULT_YES
+
+    def press(dialog):
+        names = [dialog.tree.item(i, "text") for i in dialog.tree.get_children()]
+        dialog.tree.selection_set(dialog.tree.get_children()[1:])
+        dialog._handleResult(RESULT_YES)
+        return names
+
+    form = open_form(project, main_window, project.runs_of_test["filter"])
+    try:
+        opened = pressing(monkeypatch, press)
+        form.wizards["maskClasses"]().show(form)
+        assert opened == [["membrane", "ribosome", "proteasome"]]
+        assert form.protocol.maskClasses.get() == "ribosome, proteasome"
+    finally:
+        form.root.destroy()
+        form.protocol.maskClasses.set("membrane")
+
+
+@pytest.mark.parametrize("name", ["instances", "filter"])
+def test_the_box_wizard_measures_what_there_is(project, main_window, monkeypatch, name):
+    form = open_form(project, main_window, project.runs_of_test[name])
+    told = []
+    monkeypatch.setattr(form, "showInfo", lambda text, header="": told.append(text))
+    try:
+        form.wizards["boxSize"]().show(form)
+        box = form.protocol.coordinates.getBoxSize()
+        assert form.protocol.boxSize.get() == box > 0
+        assert f"{box} voxels" in told[0]
+        assert "results of this run" in told[0]
+    finally:
+        form.root.destroy()
+        form.protocol.boxSize.set(0)
+
+
+def test_before_a_run_the_box_wizard_measures_the_input(project, main_window, monkeypatch):
+    from cryosiam_plugin.protocols import ProtCryosiamInstanceFilter, ProtCryosiamInstances
+
+    runs = project.runs_of_test
+    told = []
+    for protocol_class, parameters, box in (
+        (ProtCryosiamInstances, {}, 0),
+        (
+            ProtCryosiamInstanceFilter,
+            {"inputInstances": runs["instances"].instanceMasks},
+            runs["instances"].coordinates.getBoxSize(),
+        ),
+    ):
+        tomograms = runs["denoise"].denoisedTomograms
+        protocol = project.newProtocol(protocol_class, inputTomograms=tomograms, **parameters)
+        form = open_form(project, main_window, protocol)
+        monkeypatch.setattr(form, "showInfo", lambda text, header="": told.append(text))
+        try:
+            form.wizards["boxSize"]().show(form)
+            assert form.protocol.boxSize.get() == box
+        finally:
+            form.root.destroy()
+    assert "No instances have been measured" in told[0]
+    assert "all instances of the input" in told[1]
 
 
 def test_the_model_wizard_lists_the_models_for_the_task(

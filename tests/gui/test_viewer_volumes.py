@@ -6,13 +6,16 @@ import h5py
 import mrcfile
 import numpy as np
 import pytest
+from PIL import Image
 
-from cryosiam_plugin.viewers.colours import PALETTE, ColourTable
+from cryosiam_plugin.viewers.colours import PALETTE, ColourTable, object_colours
 from cryosiam_plugin.viewers.contrast import Contrast, to_grey
 from cryosiam_plugin.viewers.marks import Particle, ParticleMarks, by_class, read_particles_csv
 from cryosiam_plugin.viewers.masks import ALL_OBJECTS, Mask, labels_of
 from cryosiam_plugin.viewers.planes import PLANES
 from cryosiam_plugin.viewers.scene import MaskFile, SceneFiles, open_scene
+from cryosiam_plugin.viewers.surfaces import SurfacePoints, draw_points
+from cryosiam_plugin.viewers.viewport import Viewport
 from cryosiam_plugin.viewers.volumes import ViewerError, Volume, open_volume
 
 XY, XZ, YZ = PLANES.values()
@@ -147,14 +150,68 @@ def test_many_labels_are_objects_with_one_line_in_the_legend(tmp_path):
     table = mask.lookup_table()
     assert table[0, 3] == 0
     assert table[1:600, 3].all()
-    assert (table[1] != table[2]).any()
-    assert mask.name(77) == "instances 77"
+    assert mask.name(77) == "instance 77"
+
+
+def test_a_mask_of_objects_is_one_however_few_there_are(tmp_path):
+    labels = np.zeros((4, 5, 6), np.uint16)
+    labels[2, 1:3] = 4
+    mask = Mask("instances", volume_of(labels, tmp_path), {}, ColourTable(), objects=True)
+    assert list(mask.names) == [ALL_OBJECTS]
+    assert mask.shown == {ALL_OBJECTS}
+    assert mask.name(4) == "instance 4"
+    assert mask.name(0) == "background"
+
+
+def test_colours_of_objects_can_be_told_apart():
+    """Neighbours have numbers near each other; and thousands differ from all others."""
+    colours = object_colours(np.arange(1, 70_000)).astype(int)
+    for step in range(1, 8):
+        apart = np.abs(colours[step:] - colours[:-step]).sum(axis=1)
+        assert apart.min() > 60, step
+    assert len(np.unique(colours, axis=0)) > 5_000
+    assert colours.max(axis=1).min() > 150  # bright enough on a dark tomogram
+    np.testing.assert_array_equal(object_colours(np.array(5)), colours[4])
+
+
+def test_numbers_beyond_the_table_have_colours_too(tmp_path):
+    """As float32, in which MRC stores more than 65,535 instances."""
+    numbers = np.array([[0, 1, 65535, 65536, 65537, 131071, 10**7]], np.float32)
+    wrapped = labels_of(numbers)
+    assert wrapped.tolist()[0][:5] == [0, 1, 65535, 1, 2]
+    assert (wrapped[0, 1:] > 0).all()
+    mask = Mask("instances", volume_of(numbers[None], tmp_path), {}, ColourTable(), objects=True)
+    assert mask.lookup_table()[wrapped[0, 1:], 3].all()
+    assert mask.name(round(mask.volume.value((0, 0, 6)))) == "instance 10000000"
+
+
+def test_surface_points_of_a_slice_are_those_near_it():
+    positions = np.array([[5.0, 1, 2], [7.4, 3, 4], [7.6, 5, 6], [5.0, 9, 9]])
+    surfaces = SurfacePoints(positions, np.array([1, 1, 2, 2]))
+    points, numbers = surfaces.near(XY, 5)
+    assert points.tolist() == [[1, 2, 0], [3, 4, pytest.approx(2.4)], [9, 9, 0]]
+    assert numbers.tolist() == [1, 1, 2]
+    points, _ = surfaces.near(YZ, 2)
+    assert points.tolist() == [[5, 1, 0], [7.4, 3, 2]]
+    assert len(SurfacePoints()) == 0
+    assert SurfacePoints().near(XZ, 0)[0].shape == (0, 3)
+
+
+def test_surface_points_are_drawn_where_they_are():
+    viewport = Viewport()
+    viewport.fit((40, 50), (500, 400))
+    picture = Image.new("RGB", (500, 400), (32, 32, 32))
+    draw_points(picture, np.array([[10.0, 20.0, 0.0]]), np.array([7]), viewport)
+    x, y = viewport.to_screen(10, 20, (500, 400))
+    assert picture.getpixel((round(x), round(y))) == tuple(object_colours(np.array(7)).tolist())
+    changed = (np.asarray(picture) != 32).any(axis=2)
+    assert 9 < changed.sum() < 100
 
 
 def test_what_is_no_label_is_background():
     values = np.array([[0.2, 0.9, -3.0, np.nan]])
     assert labels_of(values).tolist() == [[0, 1, 0, 0]]
-    assert labels_of(np.array([[-1, 70000]], np.int32)).tolist() == [[0, 65535]]
+    assert labels_of(np.array([[-1, 65535]], np.int32)).tolist() == [[0, 65535]]
     assert labels_of(np.array([[-1, 7]], np.int8)).tolist() == [[0, 7]]
 
 

@@ -110,7 +110,13 @@ def test_protocols_are_in_groups_that_tomo_has() -> None:
         "ProtCryosiamDenoise": ("Tomograms", "Denoise"),
         "ProtCryosiamLamella": ("Tomograms", "Segmentation"),
         "ProtCryosiamSemantic": ("Tomograms", "Segmentation"),
+        "ProtCryosiamInstances": ("Tomograms", "Segmentation"),
+        "ProtCryosiamInstanceFilter": ("Tomograms", "Segmentation"),
         "ProtCryosiamParticles": ("Particles", "Picking"),
+        **dict.fromkeys(
+            ("ProtCryosiamEmbeddings", "ProtCryosiamClusters", "ProtCryosiamSelection"),
+            ("Subtomogram averaging", "Classification and Alignment"),
+        ),
     }
     theirs = groups(conf(Path(tomo.__file__).parent))
     for place, kind in groups(conf(PACKAGE)).items():

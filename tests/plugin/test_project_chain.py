@@ -1,4 +1,4 @@
-"""Workflow 1 on simulated tomograms, every member scheduled before there is work for it."""
+"""Workflows 1 and 2 on simulated tomograms, every member scheduled before there is work for it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def chain(domain, engine_python):
         shape=SHAPE,
         lamella_threshold=0.2,
     )
-    return Workflow(project, data, small_models()).run(seconds=900)
+    return Workflow(project, data, small_models()).run(seconds=1200)
 
 
 class TestSimulatedTomograms(WorkflowChecks):
     """The hand-overs, and what every run leaves behind."""
 
     def test_runs_can_be_repeated_from_their_folder(self, chain):
-        for name in ("denoised", "lamella", "semantic", "particles"):
+        for name in ("denoised", "lamella", "semantic", "particles", "instances", "near"):
             extra = Path(chain[name]._getExtraPath())
             assert (extra / "run.yaml").is_file()
             commands = sorted(extra.glob("engine/*.sh"))

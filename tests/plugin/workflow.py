@@ -1,4 +1,4 @@
-"""Workflow 1 as a scheduled chain with Scipion's own protocols behind it, on any tomograms."""
+"""Workflows 1 and 2 as a scheduled chain, with Scipion's own protocols behind it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from scipy import ndimage
 BOX = 12
 MINIMUM_VOXELS = 5
 CLASSES = {1: "membrane", 2: "ribosome", 3: "proteasome"}
+#: Voxels around the membranes in which instances are kept.
+NEAR = 2
+#: Voxels of the instances that are taken for large ones.
+LARGE = 20
+#: Of the untrained model: leaves instances, and background between them.
+SEPARATION = {"minCenterDistance": 0.5, "maxCenterDistance": 3.0}
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class DataSet:
         (z, y, x) of each.
     lamella_threshold
         Leaves a mask that is neither empty nor everything.
+    foreground_threshold
+        Leaves some instances in every tomogram.
     """
 
     folder: Path
@@ -39,6 +47,7 @@ class DataSet:
     ts_ids: list[str]
     shape: tuple[int, int, int]
     lamella_threshold: float
+    foreground_threshold: float = 0.6
 
 
 @dataclass
@@ -56,7 +65,9 @@ class Workflow:
     def run(self, seconds: float) -> Workflow:
         """Schedule all members before there is anything to work on; wait until all have ended."""
         self._cryosiam(*self._imports())
+        self._instances()
         self._downstream()
+        self._downstream_of_instances()
         for protocol in self.members.values():
             self.project.scipion.scheduleProtocol(protocol)
         for protocol in self.members.values():
@@ -125,6 +136,60 @@ class Workflow:
             **semantic,
         )
 
+    def _instances(self) -> None:
+        """What the network sees, what the semantic masks see, and what of it is near membranes."""
+        from cryosiam_plugin.protocols import ProtCryosiamInstanceFilter, ProtCryosiamInstances
+
+        clean = {"inputTomograms": (self["denoised"], "denoisedTomograms")}
+        masks = {"inputMasks": (self["lamella"], "lamellaMasks")}
+        labels = (self["semantic"], "semanticMasks")
+        network = {**clean, **masks, **SEPARATION, **self._network("instance")}
+        instances = self._add(
+            "instances",
+            ProtCryosiamInstances,
+            thresholdForeground=self.data.foreground_threshold,
+            makeSurfaces=True,
+            **network,
+        )
+        self._add(
+            "classed",
+            ProtCryosiamInstances,
+            foregroundFrom=1,
+            inputLabels=labels,
+            foregroundClasses="ribosome",
+            joinParts=True,
+            boxSize=BOX,
+            **network,
+        )
+        self._add(
+            "near",
+            ProtCryosiamInstanceFilter,
+            inputInstances=(instances, "instanceMasks"),
+            inputRegions=labels,
+            maskClasses="membrane",
+            expandVoxels=NEAR,
+            **clean,
+        )
+
+    def _downstream_of_instances(self) -> None:
+        from pwem.protocols import ProtSetFilter, ProtSubSet
+        from tomo.protocols import ProtExportCoordinates3D, ProtTomoExtractCoords
+
+        coordinates = (self["near"], "coordinates")
+        coarse = (self["coarse"], "Tomograms")
+        large = f"item._nVoxels.get() > {LARGE} and item._minZ.get() > 0"
+        self._add("large", ProtSetFilter, inputSet=coordinates, formula=large)
+        self._add("instances_exported", ProtExportCoordinates3D, inputCoordinates=coordinates)
+        self._add(
+            "instances_rescaled",
+            ProtTomoExtractCoords,
+            inputSubTomos=coordinates,
+            inputTomos=coarse,
+            boxSize=BOX,
+        )
+        masks = (self["instances"], "instanceMasks")
+        self._add("mask_subset", ProtSubSet, inputFullSet=masks, chooseAtRandom=True, nElements=1)
+
     def _downstream(self) -> None:
         """Protocols of tomo and pwem that work on our outputs."""
         from pwem.protocols import ProtSetFilter, ProtSubSet
@@ -160,6 +225,25 @@ class Workflow:
 def by_ts_id(output: Any) -> dict[str, Any]:
     found = {item.getTsId(): item.clone() for item in output.iterItems()}
     output.close()
+    return found
+
+
+def instances_of(coordinates: Any) -> dict[tuple[str, int], dict[str, Any]]:
+    """What is known of each instance, by tsId and its number."""
+    from cryosiam_plugin.convert import index_of
+
+    found = {}
+    for c in coordinates.iterCoordinates():
+        bounds = [(getattr(c, f"_min{a}").get(), getattr(c, f"_max{a}").get()) for a in "ZYX"]
+        found[c.getTomoId(), c._instanceId.get()] = {
+            "index": index_of(c),
+            "voxels": c._nVoxels.get(),
+            "nm3": c._volumeNm3.get(),
+            "bounds": bounds,
+            "score": c.getScore(),
+            "class": (c.getGroupId(), c._className.get()),
+        }
+    coordinates.close()
     return found
 
 

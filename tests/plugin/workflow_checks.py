@@ -13,7 +13,19 @@ import mrcfile
 import numpy as np
 import pytest
 from scipion_projects import said, voxels
-from workflow import BOX, CLASSES, MINIMUM_VOXELS, by_ts_id, centres_of, only_output, positions_of
+from scipy import ndimage
+from workflow import (
+    BOX,
+    CLASSES,
+    LARGE,
+    MINIMUM_VOXELS,
+    NEAR,
+    by_ts_id,
+    centres_of,
+    instances_of,
+    only_output,
+    positions_of,
+)
 
 
 class WorkflowChecks:
@@ -26,6 +38,9 @@ class WorkflowChecks:
             ("lamella", "lamellaMasks"),
             ("semantic", "semanticMasks"),
             ("particles", "semanticMasks"),
+            ("instances", "instanceMasks"),
+            ("classed", "instanceMasks"),
+            ("near", "instanceMasks"),
             ("masked", "maskedTomograms"),
         ],
     )
@@ -142,3 +157,101 @@ class WorkflowChecks:
         for ts_id, item in by_ts_id(output).items():
             assert item.getFileName() == sources[ts_id].getFileName()
             assert item.getShiftsFromOrigin() == sources[ts_id].getShiftsFromOrigin()
+
+    @pytest.mark.parametrize("member", ["instances", "classed", "near"])
+    def test_instances_are_what_their_mask_shows(self, chain, member):
+        """Every number of the mask once, measured again by other means, inside the lamella."""
+        found = instances_of(chain[member].coordinates)
+        assert found
+        lamellae = by_ts_id(chain["lamella"].lamellaMasks)
+        numbers = set()
+        for ts_id, mask in by_ts_id(chain[member].instanceMasks).items():
+            labels = voxels(mask)
+            assert labels.dtype == np.uint16
+            assert not labels[voxels(lamellae[ts_id]) == 0].any()
+            for number, box in enumerate(ndimage.find_objects(labels.astype(np.int32)), start=1):
+                if box is None:
+                    continue
+                numbers.add((ts_id, number))
+                one, inside = found[ts_id, number], labels[box] == number
+                centre = np.add(ndimage.center_of_mass(inside), [s.start for s in box])
+                np.testing.assert_allclose(one["index"], centre, atol=1e-3)
+                assert one["voxels"] == inside.sum()
+                volume = inside.sum() * (chain.data.voxel_size / 10) ** 3
+                assert one["nm3"] == pytest.approx(volume, rel=1e-4)
+                assert one["bounds"] == [(s.start, s.stop - 1) for s in box]
+                assert 0 < one["score"] <= 1
+        assert numbers == set(found)
+
+    def test_instances_of_a_class_lie_in_it_and_bear_its_name(self, chain):
+        classes = by_ts_id(chain["semantic"].semanticMasks)
+        ribosome = next(c for c, name in CLASSES.items() if name == "ribosome")
+        for ts_id, mask in by_ts_id(chain["classed"].instanceMasks).items():
+            inside = voxels(mask) > 0
+            # The foreground is smoothed by half a voxel before it is cut at the threshold.
+            of_class = ndimage.binary_dilation(voxels(classes[ts_id]) == ribosome)
+            assert not (inside & ~of_class).any()
+        found = instances_of(chain["classed"].coordinates)
+        assert {one["class"] for one in found.values()} == {(ribosome, "ribosome")}
+        assert chain["classed"].coordinates.getBoxSize() == BOX
+
+    def test_the_box_suits_the_instances(self, chain):
+        sizes = sorted(
+            one["voxels"] for one in instances_of(chain["instances"].coordinates).values()
+        )
+        median = sizes[(len(sizes) - 1) // 2]
+        box = chain["instances"].coordinates.getBoxSize()
+        assert box % 2 == 0
+        assert 0 <= box - 1.5 * (6 * median / np.pi) ** (1 / 3) < 2
+
+    def test_the_filter_keeps_exactly_the_instances_near_the_mask(self, chain):
+        before = instances_of(chain["instances"].coordinates)
+        after = instances_of(chain["near"].coordinates)
+        regions = by_ts_id(chain["semantic"].semanticMasks)
+        membrane = next(c for c, name in CLASSES.items() if name == "membrane")
+        expected = {}
+        for ts_id, mask in by_ts_id(chain["instances"].instanceMasks).items():
+            away = ndimage.distance_transform_edt(voxels(regions[ts_id]) != membrane)
+            labels = voxels(mask)
+            for number in np.unique(labels[(labels > 0) & (away <= NEAR)]).tolist():
+                expected[ts_id, number] = before[ts_id, number]
+        assert after == expected
+        assert 0 < len(after) < len(before), "the test's mask keeps all or nothing"
+
+    def test_every_instance_has_a_surface(self, chain):
+        from cryosiam_plugin.convert import index_of
+
+        found = instances_of(chain["instances"].coordinates)
+        surfaces = chain["instances"].surfaces
+        assert surfaces.getNumberOfMeshes() == len(found)
+        assert surfaces.getSamplingRate() == pytest.approx(chain.data.voxel_size)
+        groups = set()
+        for point in surfaces.iterCoordinates():
+            key = (point.getTomoId(), point.getGroupId())
+            groups.add(key)
+            for position, (low, high) in zip(index_of(point), found[key]["bounds"]):
+                assert low - 2 <= position <= high + 2
+        assert groups == set(found)
+
+    def test_scipion_filters_instances_by_their_columns(self, chain):
+        kept = instances_of(only_output(chain["large"]))
+        expected = {
+            key: one
+            for key, one in instances_of(chain["near"].coordinates).items()
+            if one["voxels"] > LARGE and one["bounds"][0][0] > 0
+        }
+        assert kept == expected
+        assert kept
+
+    def test_scipion_rescales_and_exports_instances(self, chain):
+        ours = positions_of(chain["near"].coordinates)
+        np.testing.assert_allclose(
+            positions_of(only_output(chain["instances_rescaled"])), ours / 2, atol=1e-4
+        )
+        tables = sorted(Path(chain["instances_exported"]._getPath("Export")).glob("*.txt"))
+        assert sum(len(table.read_text().splitlines()) for table in tables) == len(ours)
+
+    def test_a_subset_of_masks_still_knows_that_they_are_instances(self, chain):
+        from cryosiam_plugin.convert import instance_classes_of
+
+        assert instance_classes_of(only_output(chain["mask_subset"]).getFirstItem()) == {}
