@@ -30,6 +30,7 @@ _CATEGORIES = {
 }
 #: Columns that are measures.
 _NUMBERS = {
+    "label": "label",
     "area": "size (voxels)",
     "score": "score",
     "distance_to_center": "distance to cluster centre",

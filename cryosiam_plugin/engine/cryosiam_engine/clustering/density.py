@@ -43,7 +43,10 @@ def hdbscan_clusters(
     if min_samples is not None:
         require_particles(n, min_samples, "min_samples")
     points = pca_coordinates(embeddings, min(MAX_DIMENSIONS, n, embeddings.shape[1]))
-    model = HDBSCAN(min_cluster_size=min_cluster_size, min_samples=min_samples, copy=True)
+    # Cores share the search for neighbours, in which each particle has its own result.
+    model = HDBSCAN(
+        min_cluster_size=min_cluster_size, min_samples=min_samples, n_jobs=-1, copy=True
+    )
     clusters = model.fit_predict(points).astype(np.int32) + 1
     warnings = []
     if not clusters.any():

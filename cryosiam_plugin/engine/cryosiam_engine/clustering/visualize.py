@@ -114,7 +114,7 @@ class VisualizeCommand(TomogramCommand[Seen, Mapped]):
                 self._config.page_folder / f"{base}.html",
                 result.stem,
                 {self._method: result.coordinates},
-                table,
+                table.assign(tomo=result.stem),
                 self._colour(table),
             )
             files.update(dict.fromkeys(self._write_page(request), "map"))
