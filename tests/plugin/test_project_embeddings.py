@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import http.client
 import json
+import os
+import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -499,6 +501,36 @@ class TestTheMap:
         assert sorted(found) == sorted(expected)
         assert "3 of" in made.summary()[0]
         assert not Path(made.selectionFile.get()).is_absolute()
+
+    @pytest.mark.gui
+    def test_a_lasso_in_the_browser_becomes_a_set(
+        self, project, clusters_of_instances, engine_python
+    ):
+        """As the user does it: point, draw around some particles, name them, press the button."""
+        from cryosiam_plugin.viewers.viewer_map import CryosiamMapView
+
+        server = CryosiamMapView(clusters_of_instances, project.scipion).serve()
+        script = Path(__file__).with_name("map_in_browser.py")
+        arguments = [engine_python, str(script), server.url, "from a lasso", "[0, 2]"]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        try:
+            done = subprocess.run(arguments, env=environment, capture_output=True, text=True)
+        finally:
+            server.close()
+        if done.returncode == 77:
+            pytest.skip("no Chromium, or no playwright beside the engine")
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert not told["complaints"]
+        table = _table(clusters_of_instances, "embeddings_map.csv")
+        assert table[told["hovered"]["row"]]["tomo"] in told["hovered"]["card"]
+        assert {0, 2} <= set(told["selected"])
+        assert "from a lasso" in told["answer"]
+        (made,) = [r for r in project.scipion.getRuns() if r.getObjLabel() == "from a lasso"]
+        project.finished(made)
+        expected = [(table[row]["tomo"], int(table[row]["label"])) for row in told["selected"]]
+        found = [(p.getTomoId(), p._instanceId.get()) for p in items_of(made.particles)]
+        assert sorted(found) == sorted(expected)
 
     def test_analyze_results_offers_map_and_particles(
         self, project, of_instances, of_coordinates, clusters_of_instances
