@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
-from cryosiam_engine.center_embeddings import CenterEmbeddingsCommand
 from cryosiam_engine.config import list_tomograms, load_config, stem_of
 from cryosiam_engine.dense import RunOptions
-from cryosiam_engine.embedding_model import load_embedding_model
-from cryosiam_engine.embeddings import EmbeddingsCommand
+from cryosiam_engine.embeddings.model import load_embedding_model
+from cryosiam_engine.embeddings.of_centers import CenterEmbeddingsCommand
+from cryosiam_engine.embeddings.of_instances import EmbeddingsCommand
 from cryosiam_engine.hdf5 import write_datasets
 from cryosiam_engine.networks import random_checkpoint
 from cryosiam_engine.run import RunReport, Tomogram, TomogramLoop
@@ -132,7 +132,7 @@ def write_centers(folder: Path, rows: Sequence[tuple[Any, ...]], columns: str) -
 
 def recorded_patches(monkeypatch: Any) -> list[np.ndarray]:
     """Let every patch that enters the network be seen."""
-    from cryosiam_engine.embedding_model import EmbeddingModel
+    from cryosiam_engine.embeddings.model import EmbeddingModel
 
     seen: list[np.ndarray] = []
     original: Callable[..., torch.Tensor] = EmbeddingModel._run

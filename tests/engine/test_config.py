@@ -230,7 +230,9 @@ def test_every_configuration_of_the_original_is_understood(golden, monkeypatch):
                 assert config.intensity.mean == values["parameters"]["data"]["mean"]
             parsed.add(command)
     of_ours = {"simsiam_embeddings_hdbscan_clustering", "simsiam_embeddings_map"}
-    training = {name for name in CONFIGS if name.startswith(("semantic_train", "semantic_filter"))}
+    training = {
+        name for name in CONFIGS if name.startswith(("semantic_train", "semantic_filter", "train"))
+    }
     assert parsed == set(CONFIGS) - of_ours - training
 
 
@@ -560,8 +562,8 @@ def test_the_hash_of_a_relative_mask_folder_depends_on_where_it_is(write, tmp_pa
 
 def test_commands_have_different_hashes(write):
     path = write(PARTICLES)
-    commands = [name for name in CONFIGS if name.startswith(("denoise", "semantic"))]
-    assert len(commands) == 4
+    follow_ups = ("semantic_predict", "semantic_postprocessing", "semantic_to_centers")
+    commands = ("denoise_predict", *follow_ups)
     assert len({load_config(path, command).sha256() for command in commands}) == 4
 
 

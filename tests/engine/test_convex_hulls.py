@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from cryosiam_engine.convex_hulls import convex_hull
+from cryosiam_engine.embeddings.convex_hulls import convex_hull
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
@@ -37,7 +37,7 @@ def test_blobs(shape: tuple[int, int, int], seed: int) -> None:
 def test_plane_by_plane_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     mask = gaussian_filter(np.random.default_rng(1).standard_normal((30, 25, 20)), 2) > 0.05
     at_once = convex_hull(mask)
-    monkeypatch.setattr("cryosiam_engine.convex_hulls._FACET_ROWS", 1)
+    monkeypatch.setattr("cryosiam_engine.embeddings.convex_hulls._FACET_ROWS", 1)
     assert np.array_equal(convex_hull(mask), at_once)
 
 

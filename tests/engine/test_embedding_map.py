@@ -15,7 +15,7 @@ import pytest
 import yaml
 from cryosiam_engine.cli import main
 from cryosiam_engine.clustering import MapRequest
-from cryosiam_engine.map_pages import flat_maps, page_writer
+from cryosiam_engine.embeddings.map_pages import flat_maps, page_writer
 from cryosiam_engine.status import read_status, status_folder
 from cryosiam_engine.volume import write_mrc
 from PIL import Image

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import torch
 from cryosiam_engine.config import load_config
-from cryosiam_engine.convex_hulls import convex_hull
 from cryosiam_engine.dense import RunOptions
-from cryosiam_engine.embedding_model import EmbeddingModel, load_embedding_model
-from cryosiam_engine.embedding_network import EmbeddingNetwork
+from cryosiam_engine.embeddings.convex_hulls import convex_hull
+from cryosiam_engine.embeddings.model import EmbeddingModel, load_embedding_model
+from cryosiam_engine.embeddings.network import EmbeddingNetwork
 from cryosiam_engine.errors import CheckpointError, ConfigurationError, DeviceError
-from cryosiam_engine.instance_table import measure_instances, write_tables
+from cryosiam_engine.instances.table import measure_instances, write_tables
 from embedding_runs import (
     INSTANCES,
     PATCH,
@@ -270,9 +270,9 @@ def test_a_large_batch_is_lowered_to_what_fits(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = {"batch_size": 10_000}
-    monkeypatch.setattr("cryosiam_engine.embedding_model.free_memory", lambda device: 2**24)
+    monkeypatch.setattr("cryosiam_engine.embeddings.model.free_memory", lambda device: 2**24)
     assert 1 <= load(project, hyper_parameters=batch).batch_size < 10_000
-    monkeypatch.setattr("cryosiam_engine.embedding_model.free_memory", lambda device: 1)
+    monkeypatch.setattr("cryosiam_engine.embeddings.model.free_memory", lambda device: 1)
     assert load(project, hyper_parameters=batch).batch_size == 1
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cryosiam_engine import expansion
-from cryosiam_engine.expansion import blocks, expand_all, expanded, own_voxels
-from cryosiam_engine.patches import Box
+from cryosiam_engine.embeddings.expansion import blocks, expand_all, expanded, own_voxels
+from cryosiam_engine.embeddings.patches import Box
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.segmentation import expand_labels

@@ -13,10 +13,10 @@ import torch
 import yaml
 from cryosiam_engine.checkpoint import load_checkpoint
 from cryosiam_engine.config import Intensity
-from cryosiam_engine.embedding_network import EmbeddingNetwork
+from cryosiam_engine.embeddings.instance_patches import InstanceCutter
+from cryosiam_engine.embeddings.network import EmbeddingNetwork
+from cryosiam_engine.embeddings.regions import boxes_of, read_regions
 from cryosiam_engine.hdf5 import read_dataset
-from cryosiam_engine.instance_patches import InstanceCutter
-from cryosiam_engine.instance_regions import boxes_of, read_regions
 from cryosiam_engine.networks import load_network
 from cryosiam_engine.preprocessing import normalise
 from cryosiam_engine.volume import read_volume

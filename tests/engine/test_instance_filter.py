@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from cryosiam_engine import proximity
 from cryosiam_engine.cli import main
 from cryosiam_engine.config import InstanceFilterConfig
 from cryosiam_engine.hdf5 import write_datasets
-from cryosiam_engine.instance_table import measure_instances, write_tables
-from cryosiam_engine.proximity import ids_near
+from cryosiam_engine.instances import proximity
+from cryosiam_engine.instances.proximity import ids_near
+from cryosiam_engine.instances.table import measure_instances, write_tables
 from cryosiam_engine.volume import read_header, write_mrc
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import starfile
 from cryosiam_engine import preprocessing
-from cryosiam_engine.instance_table import (
+from cryosiam_engine.instances.table import (
     REGION_COLUMNS,
     measure_instances,
     read_table,

@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cryosiam_engine import instance_files, preprocessing
+from cryosiam_engine import preprocessing
 from cryosiam_engine.cli import main
 from cryosiam_engine.errors import MaskError
 from cryosiam_engine.hdf5 import write_datasets
-from cryosiam_engine.instance_diagnosis import explain_empty
-from cryosiam_engine.instance_files import InstanceFiles, find_instance_files, read_instances
+from cryosiam_engine.instances import files as instance_files
+from cryosiam_engine.instances.diagnosis import explain_empty
+from cryosiam_engine.instances.files import InstanceFiles, find_instance_files, read_instances
 from cryosiam_engine.networks import random_checkpoint
 from cryosiam_engine.separation import SeparationSettings
 from cryosiam_engine.sliding_window import SlidingWindow

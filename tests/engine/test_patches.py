@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cryosiam_engine.patches import Box, cubes_around, cut_patch
+from cryosiam_engine.embeddings.patches import Box, cubes_around, cut_patch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.transforms import CenterSpatialCrop, SpatialPad

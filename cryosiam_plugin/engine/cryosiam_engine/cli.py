@@ -12,6 +12,7 @@ from cryosiam_engine.errors import EngineError, Interrupted
 from cryosiam_engine.logs import log_to_terminal
 from cryosiam_engine.processing.command import COMMANDS as PROCESSING
 from cryosiam_engine.simulation import command as simulation
+from cryosiam_engine.training import arguments as training
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,10 @@ _TRAINING_DATA = {
     "semantic_filter_ground_truth": "training labels with only some of the classes",
     "semantic_train_preprocess": "distance maps of training labels",
     "semantic_train_create_patches": "cut training tomograms into patches on disk",
+}
+_TRAININGS = {
+    "semantic_train": "train or fine-tune a semantic segmentation",
+    "train": "train a model for any task",
 }
 _ON_ALL_TOMOGRAMS = {
     "simsiam_embeddings_kmeans_clustering": "cluster embeddings by k-means",
@@ -98,6 +103,11 @@ def build_parser() -> argparse.ArgumentParser:
         _add_filename(_add_command(commands, name, text))
     for name, text in _ON_ALL_TOMOGRAMS.items():
         _add_overwrite(_add_command(commands, name, text))
+    for name, text in _TRAININGS.items():
+        command = _add_command(commands, name, text)
+        add_compute_options(command)
+        training.add_arguments(command, any_task=name == "train")
+        command.set_defaults(run=_run_training)
     for name, processing in PROCESSING.items():
         processing.add_arguments(
             commands.add_parser(name, help=processing.text, description=processing.text)
@@ -181,6 +191,12 @@ def _add_tools(commands: argparse._SubParsersAction) -> None:
 
 def _run_command(args: argparse.Namespace) -> int:
     from cryosiam_engine.commands import run
+
+    return run(args)
+
+
+def _run_training(args: argparse.Namespace) -> int:
+    from cryosiam_engine.training.command import main as run
 
     return run(args)
 

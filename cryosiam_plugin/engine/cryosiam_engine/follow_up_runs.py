@@ -44,7 +44,7 @@ def centers(config: CentersConfig, args: argparse.Namespace) -> RunReport:
 
 def filter_instances(config: InstanceFilterConfig, args: argparse.Namespace) -> RunReport:
     """Run ``instance_filter``."""
-    from cryosiam_engine.instance_filter import InstanceFilterCommand
+    from cryosiam_engine.instances.filter import InstanceFilterCommand
 
     tomograms = tomograms_of(config, args)
     folder = status_folder(config.prediction_folder, args.command)
@@ -59,7 +59,7 @@ def filter_instances(config: InstanceFilterConfig, args: argparse.Namespace) -> 
 def cluster(config: ClusteringConfig, args: argparse.Namespace) -> RunReport:
     """Run one of the three clustering commands."""
     from cryosiam_engine.clustering.command import run
-    from cryosiam_engine.map_pages import page_writer
+    from cryosiam_engine.embeddings.map_pages import page_writer
 
     pages = page_writer(config.data_folder, config.file_extension, config.picture_size)
     return run(config, overwrite=args.overwrite, write_page=pages)
@@ -68,7 +68,7 @@ def cluster(config: ClusteringConfig, args: argparse.Namespace) -> RunReport:
 def visualize(config: VisualizationConfig, args: argparse.Namespace) -> RunReport:
     """Run ``simsiam_visualize_embeddings``."""
     from cryosiam_engine.clustering.visualize import run
-    from cryosiam_engine.map_pages import page_writer
+    from cryosiam_engine.embeddings.map_pages import page_writer
 
     pages = page_writer(config.data_folder, config.file_extension, config.picture_size)
     return run(config, overwrite=args.overwrite, write_page=pages)
@@ -76,6 +76,6 @@ def visualize(config: VisualizationConfig, args: argparse.Namespace) -> RunRepor
 
 def embedding_map(config: EmbeddingMapConfig, args: argparse.Namespace) -> RunReport:
     """Run ``simsiam_embeddings_map``."""
-    from cryosiam_engine.embedding_map import run
+    from cryosiam_engine.embeddings.map import run
 
     return run(config, overwrite=args.overwrite)

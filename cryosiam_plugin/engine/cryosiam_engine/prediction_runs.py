@@ -50,7 +50,7 @@ def semantic(config: SemanticConfig, args: argparse.Namespace) -> RunReport:
 
 def instances(config: InstanceConfig, args: argparse.Namespace) -> RunReport:
     """Run ``instance_predict``."""
-    from cryosiam_engine.instances import InstanceCommand
+    from cryosiam_engine.instances.command import InstanceCommand
 
     def make(options: RunOptions) -> InstanceCommand:
         model = load_model(config.trained_model, "instance", options, config.batch_size)
@@ -61,8 +61,8 @@ def instances(config: InstanceConfig, args: argparse.Namespace) -> RunReport:
 
 def embeddings(config: EmbeddingsConfig, args: argparse.Namespace) -> RunReport:
     """Run ``simsiam_embeddings_predict``."""
-    from cryosiam_engine.embedding_model import load_embedding_model
-    from cryosiam_engine.embeddings import EmbeddingsCommand
+    from cryosiam_engine.embeddings.model import load_embedding_model
+    from cryosiam_engine.embeddings.of_instances import EmbeddingsCommand
 
     def make(options: RunOptions) -> EmbeddingsCommand:
         model = load_embedding_model(config, options, masking_type=config.masking_type)
@@ -73,8 +73,8 @@ def embeddings(config: EmbeddingsConfig, args: argparse.Namespace) -> RunReport:
 
 def center_embeddings(config: CenterEmbeddingsConfig, args: argparse.Namespace) -> RunReport:
     """Run ``simsiam_embeddings_from_centers_predict``."""
-    from cryosiam_engine.center_embeddings import CenterEmbeddingsCommand
-    from cryosiam_engine.embedding_model import load_embedding_model
+    from cryosiam_engine.embeddings.model import load_embedding_model
+    from cryosiam_engine.embeddings.of_centers import CenterEmbeddingsCommand
 
     def make(options: RunOptions) -> CenterEmbeddingsCommand:
         # A cube around a centre is taken as it is.

@@ -42,16 +42,19 @@ KNOWN_KEYS: dict[KeyPath, frozenset[str]] = {
         " filtered_labels_folder gt_folder instance_labels_folder eval_skip_prediction"
         # this engine's additions
         " clustering_hdbscan clustering_seed output_format save_confidence tiling"
+        " task seed backbone patch_source"
     ),
     ("parameters",): _keys("gpu_devices nodes data network transforms"),
     ("parameters", "data"): _keys(
         "patch_size patch_overlap min max mean std remove_only_background remove_empty_patches"
+        " patches_per_epoch validation_patches class_balance"
     ),
     ("parameters", "network"): _keys(
         "in_channels spatial_dims out_channels n_output_channels dim dense_dim filters kernel_size"
         " padding threshold postprocessing 3d_postprocessing postprocessing_sizes min_voxels"
         " threshold_foreground boundary_bias min_center_distance max_center_distance distance_type"
         " distance_prediction use_dice_loss unfreeze_decoder unfreeze_backbone loss_type"
+        " freeze_normalisation"
     ),
     ("parameters", "transforms"): _keys(
         "low_pass_sigma_range high_pass_sigma_range high_pass_sigma2_range noise_sigma_range"
@@ -60,6 +63,11 @@ KNOWN_KEYS: dict[KeyPath, frozenset[str]] = {
     ("hyper_parameters",): _keys(
         "batch_size cache_rate replace_rate val_interval optimizer lr momentum weight_decay"
         " max_epochs"
+        " early_stopping num_workers"
+    ),
+    ("backbone",): _keys(
+        "block_type num_layers num_filters no_max_pool fpn_channels dim pred_dim dense_dim"
+        " dense_pred_dim"
     ),
     ("instances",): _keys("min max"),
     ("clustering_kmeans",): _keys("num_clusters visualization"),

@@ -27,6 +27,7 @@ from cryosiam_engine.config.embeddings import CenterEmbeddingsConfig, Embeddings
 from cryosiam_engine.config.instances import InstanceConfig, InstanceFilterConfig
 from cryosiam_engine.config.keys import KNOWN_KEYS, correct_published_misspellings, validate_keys
 from cryosiam_engine.config.semantic import CentersConfig, PostprocessingConfig, SemanticConfig
+from cryosiam_engine.config.train import SemanticTrainConfig, TrainConfig
 from cryosiam_engine.config.training import (
     DistanceMapsConfig,
     GroundTruthConfig,
@@ -57,6 +58,8 @@ CONFIGS: dict[str, type[RunConfig]] = {
         GroundTruthConfig,
         DistanceMapsConfig,
         PatchesConfig,
+        SemanticTrainConfig,
+        TrainConfig,
     )
 }
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cryosiam_engine.config.tomogram_list import stem_of
 from cryosiam_engine.config.training import GroundTruthConfig, TrainingConfig
-from cryosiam_engine.expansion import expand_all
+from cryosiam_engine.embeddings.expansion import expand_all
 from cryosiam_engine.files import atomic_path
 from cryosiam_engine.label_files import label_dtype, read_labels
 from cryosiam_engine.preprocessing import slabs

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from cryosiam_engine.config.tomogram_list import written_extension
 from cryosiam_engine.config.training import PatchesConfig
+from cryosiam_engine.embeddings.patches import Box
 from cryosiam_engine.errors import MaskError
 from cryosiam_engine.label_files import read_labels
-from cryosiam_engine.patches import Box
 from cryosiam_engine.run import RunReport, Saved, Tomogram, TomogramCommand, TomogramLoop
 from cryosiam_engine.sliding_window import Progress
 from cryosiam_engine.status import FileIdentity, Output, status_folder

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from cryosiam_engine.embeddings.patches import Box
 from cryosiam_engine.errors import ConfigurationError
-from cryosiam_engine.patches import Box
 
 #: Folders of patches in ``patches_folder``.
 IMAGES, LABELS, NOISY, DISTANCES = "image", "labels", "noisy_image", "distances"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cryosiam_engine.embeddings.patches import Box
 from cryosiam_engine.files import atomic_path
-from cryosiam_engine.patches import Box
 from cryosiam_engine.sliding_window import Progress
 from cryosiam_engine.training.patch_grid import DISTANCES, LABELS, patch_name
 from cryosiam_engine.volume import VolumeHeader, write_mrc

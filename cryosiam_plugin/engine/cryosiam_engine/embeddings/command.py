@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from cryosiam_engine.config.embeddings import EmbeddingConfig
 from cryosiam_engine.dense import require_finite
-from cryosiam_engine.embedding_files import write_embeddings
-from cryosiam_engine.embedding_model import EmbeddingModel
+from cryosiam_engine.embeddings.files import write_embeddings
+from cryosiam_engine.embeddings.model import EmbeddingModel
 from cryosiam_engine.preprocessing import normalise
 from cryosiam_engine.run import Saved, Tomogram, TomogramCommand
 from cryosiam_engine.status import FileIdentity

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from cryosiam_engine.config import InstanceFilterConfig
 from cryosiam_engine.errors import ConfigurationError, MaskError
-from cryosiam_engine.instance_files import InstanceFiles, find_instance_files, read_instances
-from cryosiam_engine.instance_table import (
+from cryosiam_engine.instances.files import InstanceFiles, find_instance_files, read_instances
+from cryosiam_engine.instances.proximity import ids_near
+from cryosiam_engine.instances.semantic_foreground import where_labels
+from cryosiam_engine.instances.table import (
     measure_instances,
     read_table,
     summarise,
@@ -22,9 +24,7 @@ from cryosiam_engine.instance_table import (
 )
 from cryosiam_engine.label_files import read_labels
 from cryosiam_engine.preprocessing import slabs
-from cryosiam_engine.proximity import ids_near
 from cryosiam_engine.run import Saved, Tomogram, TomogramCommand
-from cryosiam_engine.semantic_foreground import where_labels
 from cryosiam_engine.sliding_window import Progress
 from cryosiam_engine.status import FileIdentity, read_status, status_folder
 from cryosiam_engine.volume import VolumeHeader, read_header

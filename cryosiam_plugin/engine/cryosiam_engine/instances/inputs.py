@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryosiam_engine.config import InstanceConfig
+from cryosiam_engine.instances.semantic_foreground import load_semantic_foreground
 from cryosiam_engine.label_files import find_label_files
 from cryosiam_engine.masks import load_mask
 from cryosiam_engine.preprocessing import normalise
 from cryosiam_engine.run import Tomogram
-from cryosiam_engine.semantic_foreground import load_semantic_foreground
 from cryosiam_engine.volume import VolumeHeader, check_values, read_header, read_volume
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import expand_labels
 
-from cryosiam_engine.patches import Box
+from cryosiam_engine.embeddings.patches import Box
 
 #: Edge of the blocks in voxels. The distance transform takes about 60 bytes per voxel of a block.
 BLOCK_EDGE = 128

@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cryosiam_engine.clustering.map_request import MapRequest
+from cryosiam_engine.embeddings.patches import Box, Shape, cubes_around, cut_patch
 from cryosiam_engine.errors import EngineError
 from cryosiam_engine.map_page import MapData, Thumbnails, write_map
-from cryosiam_engine.patches import Box, Shape, cubes_around, cut_patch
 from cryosiam_engine.volume import read_volume
 
 logger = logging.getLogger(__name__)

@@ -22,9 +22,9 @@ from cryosiam_engine.clustering.sources import (
     read_particles_of,
 )
 from cryosiam_engine.config import EmbeddingMapConfig
+from cryosiam_engine.embeddings.map_pages import CLUSTER, page_writer
 from cryosiam_engine.errors import ConfigurationError, MaskError
 from cryosiam_engine.files import atomic_path
-from cryosiam_engine.map_pages import CLUSTER, page_writer
 from cryosiam_engine.run import RunReport, Saved, Tomogram, TomogramCommand, TomogramLoop
 from cryosiam_engine.sliding_window import Progress
 from cryosiam_engine.status import FileIdentity, Output, status_folder

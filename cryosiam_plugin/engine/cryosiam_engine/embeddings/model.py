@@ -18,11 +18,11 @@ from cryosiam_engine.checkpoint import load_checkpoint
 from cryosiam_engine.config.embeddings import EmbeddingConfig
 from cryosiam_engine.dense import RunOptions, choose_computation
 from cryosiam_engine.device import free_memory, is_out_of_memory
-from cryosiam_engine.embedding_network import EmbeddingNetwork
-from cryosiam_engine.embedding_pairing import check_description, pairing_warnings
+from cryosiam_engine.embeddings.network import EmbeddingNetwork
+from cryosiam_engine.embeddings.pairing import check_description, pairing_warnings
+from cryosiam_engine.embeddings.patches import Shape
 from cryosiam_engine.errors import DeviceError
 from cryosiam_engine.networks import SimSiam, describe, load_network
-from cryosiam_engine.patches import Shape
 from cryosiam_engine.sliding_window import Progress, Tiling
 
 logger = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cryosiam_engine.embeddings.patches import Box, Shape
 from cryosiam_engine.errors import MaskError
-from cryosiam_engine.instance_table import REGION_COLUMNS, read_table
-from cryosiam_engine.patches import Box, Shape
+from cryosiam_engine.instances.table import REGION_COLUMNS, read_table
 
 _NUMBERS = {
     name: np.float64 if name[:8] in ("area", "centroid") else np.int64 for name in REGION_COLUMNS

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cryosiam_engine.convex_hulls import convex_hull
+from cryosiam_engine.embeddings.convex_hulls import convex_hull
+from cryosiam_engine.embeddings.expansion import own_voxels
+from cryosiam_engine.embeddings.patches import Box, Shape, cut_patch
 from cryosiam_engine.errors import MaskError
-from cryosiam_engine.expansion import own_voxels
-from cryosiam_engine.patches import Box, Shape, cut_patch
 
 #: Values of ``masking_type``.
 NO_MASKING, CONVEX_HULL, STRICT = 0, 1, 2

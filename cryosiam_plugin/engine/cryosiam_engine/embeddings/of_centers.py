@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cryosiam_engine.center_table import read_centers, write_labelled
 from cryosiam_engine.config.embeddings import CenterEmbeddingsConfig
-from cryosiam_engine.embedding_command import Embedded, EmbeddingCommand
-from cryosiam_engine.embedding_model import EmbeddingModel
+from cryosiam_engine.embeddings.center_table import read_centers, write_labelled
+from cryosiam_engine.embeddings.command import Embedded, EmbeddingCommand
+from cryosiam_engine.embeddings.model import EmbeddingModel
+from cryosiam_engine.embeddings.patches import Box, cubes_around, cut_patch
 from cryosiam_engine.errors import ConfigurationError
 from cryosiam_engine.particles_table import tomogram_stem
-from cryosiam_engine.patches import Box, cubes_around, cut_patch
 from cryosiam_engine.run import Tomogram
 from cryosiam_engine.sliding_window import Progress
 

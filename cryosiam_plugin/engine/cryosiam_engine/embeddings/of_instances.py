@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 
 from cryosiam_engine.config.embeddings import EmbeddingsConfig
 from cryosiam_engine.device import cpu_threads
-from cryosiam_engine.embedding_command import Embedded, EmbeddingCommand
-from cryosiam_engine.embedding_model import EmbeddingModel
-from cryosiam_engine.errors import MaskError
-from cryosiam_engine.expansion import expand_all
-from cryosiam_engine.instance_files import instance_file, read_instances
-from cryosiam_engine.instance_patches import InstanceCutter
-from cryosiam_engine.instance_regions import (
+from cryosiam_engine.embeddings.command import Embedded, EmbeddingCommand
+from cryosiam_engine.embeddings.expansion import expand_all
+from cryosiam_engine.embeddings.instance_patches import InstanceCutter
+from cryosiam_engine.embeddings.model import EmbeddingModel
+from cryosiam_engine.embeddings.patches import Box
+from cryosiam_engine.embeddings.regions import (
     boxes_of,
     read_regions,
     regions_file,
     select_by_size,
     with_scores,
 )
-from cryosiam_engine.instance_table import measure_instances
-from cryosiam_engine.patches import Box
+from cryosiam_engine.errors import MaskError
+from cryosiam_engine.instances.files import instance_file, read_instances
+from cryosiam_engine.instances.table import measure_instances
 from cryosiam_engine.run import Tomogram
 from cryosiam_engine.sliding_window import Progress
 

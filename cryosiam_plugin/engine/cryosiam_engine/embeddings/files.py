@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cryosiam_engine.files import atomic_path
 from cryosiam_engine.hdf5 import StreamedDatasets, write_datasets
-from cryosiam_engine.instance_table import STAR_NAMES
+from cryosiam_engine.instances.table import STAR_NAMES
 from cryosiam_engine.status import FileIdentity, Output
 
 #: Numbers of all embeddings that are written together: a row of the file holds one of each.

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from cryosiam_engine.config import InstanceConfig
 from cryosiam_engine.dense import DenseCommand, LoadedModel, require_finite
 from cryosiam_engine.device import cpu_threads
-from cryosiam_engine.instance_diagnosis import explain_empty
-from cryosiam_engine.instance_files import InstanceFiles
-from cryosiam_engine.instance_inputs import InstanceInputs, LoadedTomogram
-from cryosiam_engine.instance_maps import (
+from cryosiam_engine.instances.diagnosis import explain_empty
+from cryosiam_engine.instances.files import InstanceFiles
+from cryosiam_engine.instances.inputs import InstanceInputs, LoadedTomogram
+from cryosiam_engine.instances.maps import (
     MAPS,
     MapFiles,
     MapStitcher,
@@ -28,7 +28,7 @@ from cryosiam_engine.instance_maps import (
     maps_used,
     parking,
 )
-from cryosiam_engine.instance_table import measure_instances, summarise, voxel_volume, write_tables
+from cryosiam_engine.instances.table import measure_instances, summarise, voxel_volume, write_tables
 from cryosiam_engine.run import Saved, Tomogram
 from cryosiam_engine.separation import (
     SeparationSettings,

@@ -1,0 +1,1 @@
+"""Embeddings of sub-tomograms, and the map of them."""

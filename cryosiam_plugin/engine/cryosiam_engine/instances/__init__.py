@@ -1,0 +1,1 @@
+"""Instance segmentation: every particle its own number."""

@@ -1,0 +1,233 @@
+"""How the built-in models are made: simulated tomograms, and five small networks trained on them.
+
+Everything is seeded: the same recipe gives the same models on the same kind of computer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from cryosiam_engine.commands import run as run_command
+from cryosiam_engine.config.train import TrainConfig
+from cryosiam_engine.errors import EngineError
+from cryosiam_engine.files import write_text
+from cryosiam_engine.preprocessing import percentiles
+from cryosiam_engine.simulation import SimulationSettings, simulate
+from cryosiam_engine.training.checkpoints import BEST, models_folder
+from cryosiam_engine.training.command import run as run_training
+from cryosiam_engine.training.model_files import export_model
+from cryosiam_engine.volume import write_mrc
+
+logger = logging.getLogger(__name__)
+
+#: In this order: the others learn from tomograms that the first one has denoised.
+MODELS = ("denoising", "lamella", "semantic", "instance", "embedding")
+
+#: Tomograms to learn from; the last of them only judge.
+N_TOMOGRAMS, N_VALIDATION = 8, 2
+SHAPE = (80, 144, 144)
+#: Signal-to-noise ratios, in turn: from easy to hard.
+SNRS = (1.0, 0.5, 0.25)
+PARTICLES = {"ribosome": 22, "proteasome": 16, "rubisco": 40}
+#: Apart from the seeds of demonstrations and tests.
+FIRST_SEED = 1000
+#: Grey values are stretched between these percentiles, as before denoising.
+_PERCENTILES = (0.1, 99.9)
+_PATCH = 48
+_BACKBONE = {
+    "num_filters": [8, 16, 32, 32],
+    "fpn_channels": 16,
+    "dense_dim": 16,
+    "dense_pred_dim": 16,
+    "dim": 32,
+    "pred_dim": 16,
+}
+
+
+def simulate_tomograms(folder: Path, n_tomograms: int = N_TOMOGRAMS) -> list[str]:
+    """Write tomograms and what is true about them, each kind in a folder of its own.
+
+    Parameters
+    ----------
+    folder
+        Gets ``raw``, ``noisy`` (bright protein, stretched to [0, 1]), ``clean``, ``semantic``,
+        ``lamella`` and ``instances``. What is there already is not made again.
+    n_tomograms
+        How many.
+
+    Returns
+    -------
+    list of str
+        Names of the files.
+    """
+    names = []
+    for number in range(n_tomograms):
+        name = f"TS_{number + 1:02d}"
+        names.append(f"{name}.mrc")
+        if (folder / "instances" / names[-1]).is_file():
+            continue
+        settings = SimulationSettings(
+            shape=SHAPE,
+            particles_per_species=PARTICLES,
+            membranes=3,
+            membrane_radius=(180.0, 330.0),
+            lamella_tilt=5.0,
+            snr=SNRS[number % len(SNRS)],
+            seed=FIRST_SEED + number,
+        )
+        made = simulate(settings, name)
+        volumes: dict[str, NDArray[Any]] = {
+            "raw": made.tomogram,
+            "noisy": _stretched(-made.tomogram),
+            "clean": _stretched(made.clean),
+            "semantic": made.semantic,
+            "lamella": made.lamella,
+            "instances": made.instances,
+        }
+        for kind, volume in volumes.items():
+            write_mrc(folder / kind / names[-1], volume, voxel_size=settings.voxel_size)
+    return names
+
+
+def recipe(model: str, folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    """The configuration of the training of one model.
+
+    Parameters
+    ----------
+    model
+        One of :data:`MODELS`.
+    folder
+        With the tomograms; models go to ``<folder>/training``.
+    names
+        Files, the last of which are for validation.
+
+    Returns
+    -------
+    dict
+        As a YAML file holds it.
+    """
+    network: dict[str, Any] = {"filters": [16, 16], "kernel_size": 3}
+    transforms: dict[str, Any] = {"flip": True, "scale_intensity_factors": [-0.2, 0.2]}
+    schedule = {"max_epochs": 20, "batch_size": 2, "lr": 0.004, "optimizer": "adamw"}
+    edge, per_epoch = _PATCH, 200
+    if model == "denoising":
+        network |= {"loss_type": "l2"}
+        transforms = {"flip": True}
+    elif model == "lamella":
+        network |= {"out_channels": 1, "use_dice_loss": True}
+        schedule |= {"max_epochs": 10}
+    elif model == "semantic":
+        network |= {"out_channels": 2 + len(PARTICLES), "use_dice_loss": True}
+    elif model == "embedding":
+        edge = 32
+        transforms |= {"rotate": 3.14, "noise_sigma_range": [0.02, 0.1]}
+        schedule |= {"max_epochs": 40, "batch_size": 16, "lr": 0.002}
+    return {
+        "task": "semantic" if model == "lamella" else model,
+        "data_folder": str(folder / ("noisy" if model == "denoising" else "denoised")),
+        **_targets(model, folder),
+        "log_dir": str(folder / "training" / model),
+        "train_files": list(names[:-N_VALIDATION]),
+        "val_files": list(names[-N_VALIDATION:]),
+        "continue_training": True,
+        "parameters": {
+            "data": {
+                "patch_size": [edge] * 3,
+                "patches_per_epoch": per_epoch,
+                "validation_patches": 40,
+            },
+            "transforms": transforms,
+            "network": network,
+        },
+        "backbone": _BACKBONE,
+        "hyper_parameters": schedule,
+        **({"masking_type": 1, "min_particle_size": 40} if model == "embedding" else {}),
+    }
+
+
+def _targets(model: str, folder: Path) -> dict[str, str]:
+    if model == "denoising":
+        return {"gt_folder": str(folder / "clean")}
+    kind = model if model in ("semantic", "lamella") else "instances"
+    return {"labels_folder": str(folder / kind)}
+
+
+def make_models(
+    folder: Path, models: Sequence[str] = MODELS, *, device: str = "auto", quick: bool = False
+) -> list[Path]:
+    """Simulate, train and export the built-in models; a second call goes on where one ended.
+
+    Parameters
+    ----------
+    folder
+        For everything; the models are ``<folder>/models/demo_<name>.safetensors``.
+    models
+        Which ones. All but the denoiser need the denoiser.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    quick
+        Two short epochs each on few tomograms: to see that it runs, not for use.
+
+    Raises
+    ------
+    EngineError
+        When a step fails.
+    """
+    names = simulate_tomograms(folder, 3 if quick else N_TOMOGRAMS)
+    written = []
+    for model in models:
+        if model != "denoising":
+            _denoise(folder, device)
+        values = recipe(model, folder, names)
+        if quick:
+            values["parameters"]["data"] |= {"patches_per_epoch": 8, "validation_patches": 2}
+            values["hyper_parameters"] |= {"max_epochs": 2}
+        write_text(folder / "training" / f"{model}.yaml", yaml.safe_dump(values, sort_keys=False))
+        arguments = argparse.Namespace(device=device, precision="auto")
+        run_training(TrainConfig.model_validate(values), arguments)
+        best = models_folder(folder / "training" / model) / BEST
+        path = folder / "models" / f"demo_{model}.safetensors"
+        export_model(best, path)
+        logger.info("%s: %d kB", path, path.stat().st_size // 1000)
+        written.append(path)
+    return written
+
+
+def _denoise(folder: Path, device: str) -> None:
+    """Denoise all tomograms with the denoiser; finished ones are not computed again."""
+    model = models_folder(folder / "training" / "denoising") / BEST
+    values = {
+        "data_folder": str(folder / "raw"),
+        "prediction_folder": str(folder / "denoised"),
+        "trained_model": str(model),
+    }
+    config = folder / "training" / "denoise.yaml"
+    write_text(config, yaml.safe_dump(values))
+    arguments = argparse.Namespace(
+        command="denoise_predict",
+        config_file=str(config),
+        filename=[],
+        device=device,
+        precision="auto",
+        tiling=None,
+        overwrite=False,
+    )
+    if run_command(arguments):
+        raise EngineError(
+            f"The simulated tomograms in {folder} could not be denoised.",
+            remedy="See the messages above.",
+        )
+
+
+def _stretched(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+    bounds = percentiles(volume.astype(np.float32), *_PERCENTILES)
+    stretched = (volume - bounds.low) / (bounds.high - bounds.low)
+    return np.clip(stretched, 0, 1).astype(np.float32)

@@ -1,0 +1,167 @@
+"""One batch instead of a training: whether it will work, how long it takes, how much memory."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import psutil
+import torch
+from torch.utils.data import default_collate
+
+from cryosiam_engine.config.train import TrainConfig
+from cryosiam_engine.files import write_text
+from cryosiam_engine.training.datasets import TrainingSets, training_sets
+from cryosiam_engine.training.label_report import report_labels
+from cryosiam_engine.training.modules import Training, training_module
+from cryosiam_engine.training.optimisers import optimiser_and_schedule
+from cryosiam_engine.training.starting_network import starting_network
+from cryosiam_engine.training.tomograms import fresh_split, training_volumes
+from cryosiam_engine.training.trainer import TrainingOptions, training_device
+from cryosiam_engine.training.volumes import TrainingVolume
+
+logger = logging.getLogger(__name__)
+
+DRY_RUN_FILE = "dry_run.json"
+#: The first step is slower than the others; these are measured.
+_WARM_UP, _MEASURED = 1, 2
+_GIB = 2**30
+
+
+@dataclass
+class DryRun:
+    """What one batch tells.
+
+    Attributes
+    ----------
+    training_tomograms, validation_tomograms
+        How they are divided.
+    steps_per_epoch, validation_steps
+        Batches.
+    seconds_per_step
+        Of which `seconds_reading` is spent on making the samples.
+    hours
+        Of the whole training, validations included, on this device in one process.
+    memory_gib
+        Peak of the device; on a CPU the growth of this process.
+    parameters, learning_parameters
+        Numbers of the network, and those of them that learn.
+    voxels_per_class
+        By tomogram.
+    warnings
+        What the user should look at first.
+    """
+
+    training_tomograms: list[str]
+    validation_tomograms: list[str]
+    device: str
+    steps_per_epoch: int = 0
+    validation_steps: int = 0
+    seconds_per_step: float = 0.0
+    seconds_reading: float = 0.0
+    hours: float = 0.0
+    memory_gib: float = 0.0
+    parameters: int = 0
+    learning_parameters: int = 0
+    loss: float = 0.0
+    voxels_per_class: dict[str, dict[int, int]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def dry_run(config: TrainConfig, options: TrainingOptions) -> DryRun:
+    """Read all labels and learn from one batch; nothing is kept but ``log_dir/dry_run.json``.
+
+    Parameters
+    ----------
+    config
+        The validated configuration.
+    options
+        Device and precision.
+
+    Raises
+    ------
+    EngineError
+        When the training could not begin.
+    """
+    device, _ = training_device(options)
+    training, validation = training_volumes(config, fresh_split(config))
+    report = DryRun(_stems(training), _stems(validation), str(device))
+    labels = report_labels(config, [*training, *validation])
+    report.voxels_per_class, report.warnings = labels.voxels, labels.warnings
+    for warning in report.warnings:
+        logger.warning("%s", warning)
+    sets = training_sets(config, training, validation)
+    module = training_module(config, starting_network(config)).to(device)
+    _measure(config, sets, module, device, report)
+    write_text(config.prediction_folder / DRY_RUN_FILE, json.dumps(asdict(report), indent=1) + "\n")
+    logger.info(
+        "%d steps per epoch of %.2f s (%.2f s of it for reading): about %.1f hours for %d epochs, "
+        "%.1f GiB of memory. %d of %d parameters learn.",
+        report.steps_per_epoch,
+        report.seconds_per_step,
+        report.seconds_reading,
+        report.hours,
+        config.schedule.max_epochs,
+        report.memory_gib,
+        report.learning_parameters,
+        report.parameters,
+    )
+    return report
+
+
+def _stems(volumes: Sequence[TrainingVolume]) -> list[str]:
+    return list(dict.fromkeys(volume.stem for volume in volumes))
+
+
+def _measure(
+    config: TrainConfig,
+    sets: TrainingSets,
+    module: Training,
+    device: torch.device,
+    report: DryRun,
+) -> None:
+    schedule = config.schedule
+    n_training, n_validation = len(sets.training), len(sets.validation)  # type: ignore[arg-type]
+    size = min(schedule.batch_size, n_training)
+    report.parameters = sum(p.numel() for p in module.parameters())
+    learning = [p for p in module.parameters() if p.requires_grad]
+    report.learning_parameters = sum(p.numel() for p in learning)
+    optimiser = optimiser_and_schedule(learning, schedule, 100)["optimizer"]
+    before = psutil.Process().memory_info().rss
+    reading = learning_time = 0.0
+    for step in range(_WARM_UP + _MEASURED):
+        started = time.perf_counter()
+        keys = [(step, index) for index in range(size)]
+        batch = default_collate([sets.training[key] for key in keys])
+        read = time.perf_counter()
+        report.loss = _learn(module, optimiser, batch, device)
+        if step >= _WARM_UP:
+            reading += (read - started) / _MEASURED
+            learning_time += (time.perf_counter() - read) / _MEASURED
+    report.seconds_reading = round(reading, 4)
+    report.seconds_per_step = round(reading + learning_time, 4)
+    report.steps_per_epoch = n_training // size
+    report.validation_steps = -(-n_validation // size)
+    # A validation step has no way back, which is two thirds of the work.
+    validation = report.validation_steps * (reading + learning_time / 3) / schedule.val_interval
+    each = report.steps_per_epoch * report.seconds_per_step + validation
+    report.hours = round(each * schedule.max_epochs / 3600, 3)
+    if device.type == "cuda":
+        memory = float(torch.cuda.max_memory_allocated(device))
+    else:
+        memory = float(psutil.Process().memory_info().rss - before)
+    report.memory_gib = round(max(memory, 0.0) / _GIB, 2)
+
+
+def _learn(module: Training, optimiser: Any, batch: Any, device: torch.device) -> float:
+    on_device = {name: tensor.to(device) for name, tensor in batch.items()}
+    optimiser.zero_grad()
+    parts, _ = module.losses(on_device)
+    loss = torch.stack([*parts.values()]).sum()
+    loss.backward()
+    optimiser.step()
+    return float(loss.detach())

@@ -1,0 +1,97 @@
+"""What the labels of a training are like: told before hours are spent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryosiam_engine.config.train import TrainConfig
+from cryosiam_engine.errors import EngineError
+from cryosiam_engine.training.datasets import check_classes, label_places
+from cryosiam_engine.training.volumes import IMAGE, LABELS, TrainingVolume
+from cryosiam_engine.volume import read_header
+
+#: Voxel sizes that differ by less are the same, rounded.
+_TOLERANCE = 0.01
+#: A class with less than this part of the voxels is called rare.
+_RARE = 1e-4
+
+
+@dataclass
+class LabelReport:
+    """Voxels of each class, by tomogram, and what looks wrong."""
+
+    voxels: dict[str, dict[int, int]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def report_labels(config: TrainConfig, volumes: Sequence[TrainingVolume]) -> LabelReport:
+    """Count the voxels of every class, and compare the voxel sizes of all files.
+
+    Parameters
+    ----------
+    config
+        Of the training.
+    volumes
+        For training and for validation.
+    """
+    report = LabelReport(warnings=_voxel_size_warnings(volumes))
+    labelled = [volume for volume in volumes if LABELS in volume.files]
+    found = label_places(config, labelled)
+    for volume, one in zip(labelled, found, strict=True):
+        counts = report.voxels.setdefault(volume.stem, {})
+        for label, count in one.counts.items():
+            counts[label] = counts.get(label, 0) + count
+    if not labelled:
+        return report
+    try:
+        check_classes(config, labelled, found)
+    except EngineError as error:
+        report.warnings.append(str(error))
+    report.warnings += _class_warnings(config, report.voxels)
+    return report
+
+
+def _class_warnings(config: TrainConfig, voxels: dict[str, dict[int, int]]) -> list[str]:
+    totals: dict[int, int] = {}
+    warnings = []
+    for stem, counts in voxels.items():
+        if not any(counts.get(label, 0) for label in counts if label):
+            warnings.append(f"{stem} has no labels but the background.")
+        for label, count in counts.items():
+            totals[label] = totals.get(label, 0) + count
+    n_voxels = sum(totals.values())
+    n_classes = max(config.network.out_channels, 2) if config.task == "semantic" else 2
+    for label in range(n_classes):
+        count = totals.get(label, 0)
+        if not count:
+            warnings.append(f"Class {label} is in none of the tomograms.")
+        elif count < _RARE * n_voxels:
+            warnings.append(f"Class {label} is rare: {count} voxels of {n_voxels}.")
+    return warnings
+
+
+def _voxel_size_warnings(volumes: Sequence[TrainingVolume]) -> list[str]:
+    warnings = []
+    reference: tuple[Path, float] | None = None
+    for volume in volumes:
+        own = read_header(volume.files[IMAGE]).voxel_size[0]
+        if not own:
+            warnings.append(f"{volume.files[IMAGE]} does not say its voxel size.")
+            continue
+        reference = reference or (volume.files[IMAGE], own)
+        if _differ(own, reference[1]):
+            warnings.append(
+                f"{volume.files[IMAGE]} has voxels of {own:g} Å, {reference[0].name} of "
+                f"{reference[1]:g} Å: a network learns one size of things."
+            )
+        for kind, path in volume.files.items():
+            other = read_header(path).voxel_size[0]
+            if kind != IMAGE and other and _differ(own, other):
+                warnings.append(f"{path} has voxels of {other:g} Å, its tomogram {own:g} Å.")
+    return warnings
+
+
+def _differ(one: float, other: float) -> bool:
+    return abs(one / other - 1) > _TOLERANCE

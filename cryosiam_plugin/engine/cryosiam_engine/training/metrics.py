@@ -1,0 +1,150 @@
+"""The course of a training in files: for learning curves, live and afterwards."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from cryosiam_engine.files import output_error, write_text
+from cryosiam_engine.training.modules import Training
+
+STEPS_FILE, EPOCHS_FILE = "metrics.jsonl", "epochs.csv"
+
+
+class MetricsFiles(Callback):
+    """Writes losses per step and per epoch.
+
+    ``metrics.jsonl`` has a line for every step (``"kind": "step"``) and every epoch (``"kind":
+    "epoch"``), ``epochs.csv`` a row for every epoch, and TensorBoard's files have the same where
+    TensorBoard is installed. A continued training drops the lines after the checkpoint that it
+    goes on from, so that every step is there once.
+
+    Parameters
+    ----------
+    log_dir
+        Where the files go.
+    """
+
+    def __init__(self, log_dir: Path) -> None:
+        self._folder = log_dir
+        self._stream: TextIO | None = None
+        self._board: Any = None
+        self._epochs: list[dict[str, Any]] = []
+        self._losses: list[float] = []
+        self._started = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the files; keep what was written up to this step."""
+        if not trainer.is_global_zero:
+            return
+        kept = [line for line in read_metrics(self._folder) if line["step"] <= trainer.global_step]
+        if not trainer.global_step:
+            kept = []
+        self._epochs = [line for line in kept if line["kind"] == "epoch"]
+        path = self._folder / STEPS_FILE
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._stream = path.open("a", encoding="utf-8", buffering=1)
+        with suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(self._folder), purge_step=trainer.global_step + 1)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count."""
+        self._losses, self._started = [], time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *arguments: Any
+    ) -> None:
+        """Write the losses of a step, averaged over all processes."""
+        if not isinstance(pl_module, Training):
+            return
+        losses = {
+            name: float(trainer.strategy.reduce(value, reduce_op="mean"))
+            for name, value in sorted(pl_module.step_losses.items())
+        }
+        self._losses.append(losses["loss"])
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        line = {"epoch": trainer.current_epoch + 1, **losses, "lr": rate}
+        self._write("step", trainer.global_step, line)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the mean losses of an epoch and its validation."""
+        if not isinstance(pl_module, Training) or not self._losses:
+            return
+        line: dict[str, Any] = {
+            "epoch": trainer.current_epoch + 1,
+            "train_loss": sum(self._losses) / len(self._losses),
+            "seconds": round(time.monotonic() - self._started, 3),
+        }
+        line |= pl_module.validation
+        pl_module.validation = {}
+        self._write("epoch", trainer.global_step, line)
+        if trainer.is_global_zero:
+            self._epochs.append({"step": trainer.global_step, **line})
+            write_text(self._folder / EPOCHS_FILE, _table(self._epochs))
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Close the files."""
+        if self._stream is not None:
+            self._stream.close()
+        if self._board is not None:
+            self._board.close()
+        self._stream = self._board = None
+
+    def _write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        # JSON knows no NaN.
+        plain = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in values.items()
+        }
+        if self._stream is not None:
+            try:
+                self._stream.write(json.dumps({"kind": kind, "step": step, **plain}) + "\n")
+            except OSError as error:
+                raise output_error(error, self._folder / STEPS_FILE) from error
+        if self._board is not None:
+            for name, value in plain.items():
+                if value is not None and name != "epoch":
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
+
+
+def read_metrics(log_dir: Path) -> list[dict[str, Any]]:
+    """Read ``metrics.jsonl``; a last line that is only half written is left out.
+
+    Parameters
+    ----------
+    log_dir
+        Of a training that may still be running.
+
+    Returns
+    -------
+    list of dict
+        ``kind`` (step or epoch), ``step``, ``epoch`` and losses; None for what is not a number.
+    """
+    lines = []
+    try:
+        text = (log_dir / STEPS_FILE).read_text(encoding="utf-8")
+    except OSError:
+        return []
+    for line in text.splitlines():
+        with suppress(ValueError):
+            lines.append(json.loads(line))
+    return lines
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    names = dict.fromkeys(name for row in rows for name in row if name != "kind")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(names), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,134 @@
+"""Which tomograms are learned from and which only judge: drawn once, kept as JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cryosiam_engine.embeddings.patches import Box
+from cryosiam_engine.errors import ConfigurationError
+from cryosiam_engine.files import write_text
+
+logger = logging.getLogger(__name__)
+
+SPLIT_FILE = "train_val_split.json"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Names of the files for training and for validation.
+
+    `shared` is the one tomogram that serves both where there is no second: its last part along
+    the longest axis is for validation.
+    """
+
+    training: list[str]
+    validation: list[str]
+    shared: list[str] = field(default_factory=list)
+
+
+def choose_split(
+    names: Sequence[str], validation_names: Sequence[str] | None, ratio: float, seed: int
+) -> Split:
+    """Divide tomograms into those for training and those for validation.
+
+    Parameters
+    ----------
+    names
+        All files, or those for training where `validation_names` are given.
+    validation_names
+        The user's own choice.
+    ratio
+        Part of the tomograms that is for validation otherwise (rounded up).
+    seed
+        The same seed divides the same list in the same way.
+
+    Raises
+    ------
+    ConfigurationError
+        When a tomogram is in both lists, or nothing is left for training.
+    """
+    names = sorted(dict.fromkeys(names))
+    if validation_names:
+        both = sorted(set(names) & set(validation_names))
+        if both:
+            raise ConfigurationError(
+                f"In train_files and in val_files at the same time: {', '.join(both)}.",
+                remedy="Remove it from one of them: a network must be judged by what it has not "
+                "learned from.",
+            )
+        return Split(names, sorted(validation_names))
+    if len(names) == 1:
+        logger.info(
+            "One tomogram only: its last part along the longest axis is kept for validation."
+        )
+        return Split([], [], names)
+    n_validation = min(math.ceil(len(names) * ratio), len(names) - 1)
+    order = np.random.default_rng(seed).permutation(len(names))
+    shuffled = [names[index] for index in order]
+    return Split(sorted(shuffled[:-n_validation]), sorted(shuffled[-n_validation:]))
+
+
+def kept_split(folder: Path, fresh: Split) -> Split:
+    """The division of an earlier run of this training; `fresh`, written down, where there is none.
+
+    Parameters
+    ----------
+    folder
+        ``log_dir``.
+    fresh
+        Of :func:`choose_split`.
+
+    Raises
+    ------
+    ConfigurationError
+        When the tomograms are not those of the earlier run.
+    """
+    try:
+        values = json.loads((folder / SPLIT_FILE).read_text(encoding="utf-8"))
+        kept = Split(values["training"], values["validation"], values["shared"])
+    except FileNotFoundError:
+        write_split(folder, fresh)
+        return fresh
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"{folder / SPLIT_FILE} is damaged: {error}.",
+            remedy="Set continue_training to False to begin anew.",
+        ) from error
+    if _all(kept) != _all(fresh):
+        raise ConfigurationError(
+            f"The training in {folder} was begun with other tomograms than those given now.",
+            remedy="Give the same tomograms, or set continue_training to False and another "
+            "log_dir to train on these.",
+        )
+    return kept
+
+
+def write_split(folder: Path, split: Split) -> None:
+    """Write ``train_val_split.json``."""
+    write_text(folder / SPLIT_FILE, json.dumps(asdict(split), indent=1) + "\n")
+
+
+def divide(region: Box, ratio: float) -> tuple[Box, Box]:
+    """Divide one tomogram: the first part along its longest axis, and the rest for validation."""
+    lengths = region.shape
+    axis = lengths.index(max(lengths))
+    length = lengths[axis]
+    n_validation = min(max(1, math.ceil(length * ratio)), length - 1)
+    border = region.stop[axis] - n_validation
+    stop, start = list(region.stop), list(region.start)
+    stop[axis] = start[axis] = border
+    return (
+        Box(region.start, (stop[0], stop[1], stop[2])),
+        Box((start[0], start[1], start[2]), region.stop),
+    )
+
+
+def _all(split: Split) -> list[str]:
+    return sorted([*split.training, *split.validation, *split.shared])
