@@ -126,3 +126,8 @@ def test_wrong_values_are_refused(
 def test_semantic_train_is_semantic(tutorial: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="task"):
         SemanticTrainConfig.model_validate({**tutorial, "task": "denoising"})
+
+
+def test_gpus_may_be_listed_or_counted(tutorial: dict[str, Any]) -> None:
+    tutorial["parameters"]["gpu_devices"] = [0, 1]
+    assert TrainConfig.model_validate(tutorial).gpu_devices == 2

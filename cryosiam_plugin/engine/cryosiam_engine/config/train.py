@@ -41,6 +41,11 @@ def _per_axis(value: object) -> object:
     return None if value is False else (value,) * 3 if is_number else value
 
 
+def _number_of(value: object) -> object:
+    """Configurations of the predictions list the GPUs, those of trainings count them."""
+    return len(value) if isinstance(value, list | tuple) else value
+
+
 _Range = Annotated[tuple[_Size, _Size] | None, BeforeValidator(_range)]
 _PositiveRange = Annotated[
     tuple[Annotated[Number, Field(gt=0)], Annotated[Number, Field(gt=0)]] | None,
@@ -188,7 +193,9 @@ class TrainConfig(TrainingConfig):
     )
     continue_training: bool = key("continue_training", False, expected=TRUE_OR_FALSE)
     seed: Annotated[Count, Field(ge=0)] = key("seed", 0, expected="a whole number of 0 or more")
-    gpu_devices: _Positive = key("parameters.gpu_devices", 1, expected=_POSITIVE)
+    gpu_devices: Annotated[_Positive, BeforeValidator(_number_of)] = key(
+        "parameters.gpu_devices", 1, expected=_POSITIVE
+    )
     nodes: _Positive = key("parameters.nodes", 1, expected=_POSITIVE)
     patches: DrawnPatches = key("parameters.data", expected="a section")
     transforms: Transforms = key("parameters.transforms", Transforms(), expected="a section")
