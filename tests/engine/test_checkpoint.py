@@ -159,6 +159,14 @@ def lightning_in_place() -> Iterator[type]:
             del sys.modules[name]
 
 
+@pytest.fixture
+def without_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning as if it were not imported, though other tests may have trained with it."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "lightning"]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.mark.usefixtures("without_lightning")
 def test_what_lightning_writes(make: Callable[..., Path]) -> None:
     network = torch.nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(network.parameters())

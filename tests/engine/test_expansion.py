@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cryosiam_engine import expansion
+from cryosiam_engine.embeddings import expansion
 from cryosiam_engine.embeddings.expansion import blocks, expand_all, expanded, own_voxels
 from cryosiam_engine.embeddings.patches import Box
 from hypothesis import given, settings
