@@ -8,6 +8,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Iterator
 
@@ -41,6 +42,8 @@ def display() -> Iterator[str]:
         if managers
         else None
     )
+    if manager:
+        time.sleep(2)  # windows that are opened while it starts may stay hidden
     before = os.environ.get("DISPLAY")
     os.environ["DISPLAY"] = name
     yield name
