@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping
@@ -11,7 +10,7 @@ from pyworkflow.object import Float, Integer, String
 from tomo.objects import Coordinate3D, Tomogram, TomoMask
 
 from cryosiam_plugin.convert.engine_inputs import file_of, link_tomogram
-from cryosiam_plugin.convert.particles import coordinate_from, voxel_origin
+from cryosiam_plugin.convert.particles import coordinate_from, typed_rows, voxel_origin
 from cryosiam_plugin.convert.volumes import format_label_table, read_label_table, tomo_mask_from
 
 #: Columns that the coordinates of instances have besides those of all our coordinates.
@@ -56,11 +55,7 @@ def read_instances(csv_path: str) -> list[dict[str, Any]]:
     OSError, ValueError
         When there is no such file or it is not such a table.
     """
-    with Path(csv_path).open(newline="", encoding="utf-8") as stream:
-        try:
-            return [_typed(row) for row in csv.DictReader(stream)]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{csv_path} is not a table of instances: {error!r}") from error
+    return typed_rows(csv_path, _typed, "instances")
 
 
 def _typed(row: Mapping[str, str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping, Sequence, Tuple
+from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence, Tuple
 
 from pyworkflow.object import Integer, String
 from tomo.constants import SCIPION
@@ -130,11 +130,24 @@ def read_particles(csv_path: str) -> list[dict[str, Any]]:
     OSError, ValueError
         When there is no such file or it is not such a table.
     """
+    return typed_rows(csv_path, _typed, "particles")
+
+
+def typed_rows(
+    csv_path: str, typed: Callable[[Mapping[str, str]], dict[str, Any]], what: str
+) -> list[dict[str, Any]]:
+    """Read a CSV table whose cells `typed` turns into numbers; `what` its rows are.
+
+    Raises
+    ------
+    OSError, ValueError
+        When there is no such file or it is not such a table.
+    """
     with Path(csv_path).open(newline="", encoding="utf-8") as stream:
         try:
-            return [_typed(row) for row in csv.DictReader(stream)]
+            return [typed(row) for row in csv.DictReader(stream)]
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{csv_path} is not a table of particles: {error!r}") from error
+            raise ValueError(f"{csv_path} is not a table of {what}: {error!r}") from error
 
 
 def _typed(row: Mapping[str, str]) -> dict[str, Any]:
