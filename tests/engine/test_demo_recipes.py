@@ -3,11 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cryosiam_engine.checkpoint import load_checkpoint
 from cryosiam_engine.config.train import TrainConfig
 from cryosiam_engine.networks import describe
 from cryosiam_engine.training import demo_recipes
 from cryosiam_engine.training.demo_recipes import MODELS, make_models, recipe
-from cryosiam_engine.training.model_files import load_model_file
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -23,6 +23,6 @@ def test_models_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(demo_recipes, "SHAPE", (48, 64, 64))
     monkeypatch.setattr(demo_recipes, "PARTICLES", {"ribosome": 4, "rubisco": 8})
     written = make_models(tmp_path, ("denoising", "semantic"), device="cpu", quick=True)
-    tasks = [describe(load_model_file(path)).task for path in written]
+    tasks = [describe(load_checkpoint(path)).task for path in written]
     assert tasks == ["denoising", "semantic"]
     assert all(path.stat().st_size < 1_000_000 for path in written)

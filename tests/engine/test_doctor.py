@@ -140,7 +140,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(
 def test_the_driver_is_asked_of_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = tmp_path / "nvidia-smi"
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert doctor._driver_version() is None
+    assert doctor.driver_version() is None
     for script, expected in (
         ("echo 570.86.15; echo 570.86.15", "570.86.15"),
         ("exit 9", None),
@@ -148,7 +148,7 @@ def test_the_driver_is_asked_of_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_
     ):
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
-        assert doctor._driver_version() == expected
+        assert doctor.driver_version() == expected
 
 
 class TestGpus:

@@ -1,24 +1,32 @@
 from __future__ import annotations
 
-import argparse
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from cryosiam_engine.checkpoint import load_checkpoint
+from cryosiam_engine.cli import main
 from cryosiam_engine.config import CONFIGS, RunConfig, validate_keys
 from cryosiam_engine.config.yaml_file import YamlDocument
-from cryosiam_engine.errors import ConfigurationError
+from cryosiam_engine.errors import CheckpointError, ConfigurationError
 from cryosiam_engine.models import (
     PublishedModel,
+    built_in_models,
+    find_built_in,
     find_model,
     format_table,
     models_folder,
     published_models,
-    run,
     to_json,
 )
+from cryosiam_engine.models.advice import for_missing
+from cryosiam_engine.models.record import ModelRecord, check_record, read_records, write_record
+from cryosiam_engine.models.verify import verify_folder
 
 MODELS = published_models()
 
@@ -42,7 +50,8 @@ def test_every_entry_is_complete(model):
     assert model.file.endswith(".ckpt")
     assert Path(model.file).name == model.file
     assert model.url.startswith("https://")
-    assert model.url.endswith(f"{model.repository}/resolve/main/{model.file}")
+    assert model.url.endswith(f"{model.repository}/resolve/{model.revision}/{model.file}")
+    assert model.revision
     assert "\n" not in model.description
     assert (model.masking_type is not None) == (model.task == "embedding")
     assert model.sha256 is None or (len(model.sha256) == 64 and int(model.sha256, 16))
@@ -55,7 +64,7 @@ def test_every_masking_has_its_embedding_model():
     assert find_model("simsiam_embeds_denoised_strict").masking_type == 2
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
+@pytest.mark.parametrize("model", [*MODELS, *built_in_models()], ids=lambda m: m.name)
 def test_recommended_settings_are_settings_of_a_configuration(model):
     validate_keys(YamlDocument(Path(model.file), dict(model.recommended), {}))
 
@@ -126,7 +135,8 @@ def test_the_table_says_what_is_present(some_models, tmp_path):
 
 def test_the_table_without_a_folder_says_how_to_give_one():
     table = format_table(MODELS, None)
-    assert "here" not in table.splitlines()[0]
+    assert " yes " not in table
+    assert " no " not in table
     assert "CRYOSIAM_MODELS" in table.splitlines()[-1]
 
 
@@ -151,11 +161,188 @@ def test_where_models_are_kept(monkeypatch, tmp_path):
     assert models_folder("~/models") == Path("/people/ada/models")
 
 
+def models_command(*argv: str) -> int:
+    return main(["models", *argv])
+
+
 def test_the_command_prints_the_table_or_json(some_models, tmp_path, capsys):
-    assert run(argparse.Namespace(folder=str(tmp_path), json=False)) == 0
-    assert capsys.readouterr().out == format_table(MODELS, tmp_path) + "\n"
-    assert run(argparse.Namespace(folder=str(tmp_path), json=True)) == 0
-    assert len(json.loads(capsys.readouterr().out)) == len(MODELS)
+    assert models_command("list", "--folder", str(tmp_path)) == 0
+    everything = [*MODELS, *built_in_models()]
+    assert capsys.readouterr().out == format_table(everything, tmp_path) + "\n"
+    assert models_command("list", "--folder", str(tmp_path), "--json") == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert [e["name"] for e in entries if not e["built_in"]] == [m.name for m in MODELS]
+    assert [e["name"] for e in entries if e["built_in"]] == [m.name for m in built_in_models()]
+
+
+def test_the_command_prints_where_a_model_lies(some_models, tmp_path, capfd):
+    folder = ["--folder", str(tmp_path)]
+    assert models_command("path", MODELS[0].name, *folder) == 0
+    assert capfd.readouterr().out == f"{tmp_path / MODELS[0].file}\n"
+    assert models_command("path", MODELS[3].name, *folder) == 2
+    told = capfd.readouterr().err
+    assert f"cryosiam-engine models download {MODELS[3].name} --folder {tmp_path}" in told
+    assert models_command("path", "nonsense", *folder) == 2
+
+
+def test_a_folder_is_asked_for_where_none_is_known(monkeypatch, capfd):
+    monkeypatch.delenv("CRYOSIAM_MODELS", raising=False)
+    for argv in (["path", "lamella"], ["download", "lamella"], ["verify"]):
+        assert models_command(*argv) == 2
+        assert "--folder" in capfd.readouterr().err
+
+
+# ------------------------------------------------------------------ built-in models
+
+
+def test_there_is_a_built_in_model_for_every_step():
+    assert [m.task for m in built_in_models()] == [
+        "denoising",
+        "lamella",
+        "semantic",
+        "instance",
+        "embedding",
+    ]
+    for model in built_in_models():
+        assert model.name.startswith("demo-")
+        assert "simulated" in model.description
+        assert find_built_in(model.name.upper()) is model
+        assert find_built_in(Path("/x") / model.file) is model
+    assert find_built_in("lamella") is None
+
+
+def test_the_list_of_built_in_models_is_that_of_their_folder():
+    demo_models = pytest.importorskip("cryosiam_engine.demo_models")
+    models = {m.name.removeprefix("demo-"): m for m in built_in_models()}
+    assert tuple(models) == demo_models.NAMES
+    assert {m.voxel_size for m in models.values()} == {demo_models.VOXEL_SIZE}
+    named = {c: name for c, name in demo_models.CLASS_NAMES.items() if c}
+    assert models["semantic"].classes == named
+    for name, model in models.items():
+        if (Path(demo_models.__file__).parent / model.file).is_file():
+            assert model.path() == demo_models.demo_model(name)
+            assert model.path().name == model.file
+
+
+def test_built_in_models_are_not_downloaded(tmp_path, capfd):
+    assert models_command("download", "demo-lamella", "--folder", str(tmp_path)) == 2
+    assert "models path demo-lamella" in capfd.readouterr().err
+
+
+# ------------------------------------------------------------------ records
+
+
+def a_record(file: str, content: bytes) -> ModelRecord:
+    digest = hashlib.sha256(content).hexdigest()
+    return ModelRecord(file, digest, len(content), "o/r", "c" * 40, "2026-01-02T03:04:05+00:00")
+
+
+@pytest.fixture
+def four_models(tmp_path: Path) -> Path:
+    """A model as recorded, one that changed, one that is gone, one that nobody knows."""
+    (tmp_path / "good.ckpt").write_bytes(b"good")
+    (tmp_path / "changed.ckpt").write_bytes(b"other")
+    (tmp_path / "own.safetensors").write_bytes(b"own")
+    (tmp_path / "notes.txt").write_bytes(b"no model")
+    (tmp_path / ".half.ckpt").write_bytes(b"no model")
+    for name in ("good", "changed", "gone"):
+        write_record(tmp_path, a_record(f"{name}.ckpt", name.encode()))
+    return tmp_path
+
+
+def test_verify_compares_with_the_record(four_models):
+    states = {verdict.file: verdict.state for verdict in verify_folder(four_models)}
+    assert states == {
+        "good.ckpt": "good",
+        "changed.ckpt": "changed",
+        "gone.ckpt": "missing",
+        "own.safetensors": "unknown",
+    }
+
+
+def test_the_command_tells_what_it_verified(four_models, capfd):
+    folder = ["--folder", str(four_models)]
+    assert models_command("verify", *folder) == 1
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("changed.ckpt: CHANGED")
+    assert hashlib.sha256(b"other").hexdigest() in lines[0]
+    assert hashlib.sha256(b"changed").hexdigest() in lines[0]
+    assert hashlib.sha256(b"own").hexdigest() in lines[3]
+    (four_models / "changed.ckpt").unlink()
+    assert models_command("verify", *folder) == 0, "what was deleted on purpose is no error"
+    assert models_command("verify", "lamella", *folder) == 1, "what is asked for must be there"
+    assert models_command("verify", "--folder", str(four_models / "absent")) == 2
+
+
+def test_a_plain_folder_of_checkpoints_is_a_folder_of_models(tmp_path, capfd):
+    (tmp_path / MODELS[0].file).write_bytes(b"weights")
+    assert models_command("verify", "--folder", str(tmp_path)) == 0
+    assert models_command("path", MODELS[0].name, "--folder", str(tmp_path)) == 0
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert models_command("verify", "--folder", str(empty)) == 0
+    assert "no models" in capfd.readouterr().out
+
+
+def test_a_changed_model_is_refused_by_its_record(four_models):
+    check_record(four_models / "good.ckpt", hashlib.sha256(b"good").hexdigest())
+    check_record(four_models / "own.safetensors", "anything")
+    with pytest.raises(CheckpointError, match=r"not the file that was downloaded on 2026-01-02"):
+        check_record(four_models / "changed.ckpt", hashlib.sha256(b"other").hexdigest())
+
+
+def test_records_of_others_are_kept(tmp_path):
+    for name in "abc":
+        write_record(tmp_path, a_record(f"{name}.ckpt", b"x"))
+    write_record(tmp_path, a_record("b.ckpt", b"y"))
+    records = read_records(tmp_path)
+    assert sorted(records) == ["a.ckpt", "b.ckpt", "c.ckpt"]
+    assert records["b.ckpt"].sha256 == hashlib.sha256(b"y").hexdigest()
+
+
+# ------------------------------------------------------------------ missing models
+
+
+def test_a_missing_published_model_is_told_with_the_command(tmp_path):
+    path = tmp_path / "my models" / find_model("lamella").file
+    command = f"cryosiam-engine models download lamella --folder '{path.parent}'"
+    assert for_missing(path) == f"Download it: {command}"
+    by_name = for_missing(path.with_name("lamella"))
+    assert str(path) in by_name
+    assert command in by_name
+    assert "demo-lamella" in for_missing(tmp_path / "demo_lamella.safetensors")
+    assert for_missing(tmp_path / "mine.ckpt") == ""
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["missing", "changed"])
+def test_a_prediction_refuses_a_model_that_is_not_the_published_one(
+    changed, write_config, models, tmp_path, capfd
+):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    model = find_model("denoising")
+    if changed:
+        shutil.copy(models / "denoising.ckpt", folder / model.file)
+        write_record(folder, a_record(model.file, b"as it was"))
+    config = write_config("denoising", trained_model=str(folder / model.file))
+    assert main(["denoise_predict", "--config_file", str(config), "--device", "cpu"]) == 2
+    told = capfd.readouterr().err
+    if changed:
+        assert "not the file that was downloaded" in told
+    else:
+        assert f"cryosiam-engine models download denoising --folder {folder}" in told
+
+
+def test_a_checkpoint_is_converted_to_data_only(models, tmp_path, capfd):
+    target = tmp_path / "out" / "model.safetensors"
+    assert models_command("convert", str(models / "semantic.ckpt"), str(target)) == 0
+    before, after = load_checkpoint(models / "semantic.ckpt"), load_checkpoint(target)
+    assert before.hyper_parameters == after.hyper_parameters
+    assert before.state_dict.keys() == after.state_dict.keys()
+    for name, tensor in before.state_dict.items():
+        assert torch.equal(tensor, after.state_dict[name])
+    assert models_command("convert", str(models / "semantic.ckpt"), "model.ckpt") == 2
 
 
 def test_listing_models_does_not_load_torch():

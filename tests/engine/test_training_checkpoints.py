@@ -11,7 +11,7 @@ from cryosiam_engine.config.train import TrainConfig
 from cryosiam_engine.errors import CheckpointError, ConfigurationError
 from cryosiam_engine.networks import load_network
 from cryosiam_engine.training.command import run
-from cryosiam_engine.training.model_files import export_model, load_model_file
+from cryosiam_engine.training.model_files import export_model
 from cryosiam_engine.training.modules import DenseTraining, training_module
 from cryosiam_engine.training.starting_network import starting_network
 from cryosiam_engine.training.synchronised_norm import SynchronisedNorm, synchronise
@@ -187,13 +187,13 @@ def test_frozen_parts_keep_still(
 def test_models_are_exported_as_they_are(tmp_path: Path, golden: Path) -> None:
     path = golden / "ckpt" / "denoising.ckpt"
     export_model(path, tmp_path / "model.safetensors")
-    exported, original = load_model_file(tmp_path / "model.safetensors"), load_checkpoint(path)
+    exported, original = load_checkpoint(tmp_path / "model.safetensors"), load_checkpoint(path)
     assert exported.hyper_parameters == original.hyper_parameters
     own, theirs = (load_network(one).state_dict() for one in (exported, original))
     assert all(torch.equal(own[name], theirs[name]) for name in theirs)
     (tmp_path / "model.safetensors").write_bytes(b"not a model")
-    with pytest.raises(CheckpointError, match="no model of this engine"):
-        load_model_file(tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(tmp_path / "model.safetensors")
 
 
 def test_a_new_network_learns_as_a_whole(data: Path, tmp_path: Path) -> None:

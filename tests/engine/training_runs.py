@@ -57,7 +57,7 @@ def training_values(data: Path, log_dir: Path, task: str = "semantic") -> dict[s
         values["parameters"]["network"]["out_channels"] = 3
     elif task == "denoising":
         values["gt_folder"] = str(data / "clean")
-    else:
+    elif task != "backbone":
         values["labels_folder"] = str(data / "instances")
     return values
 

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from cryosiam_engine import __version__, doctor
 from cryosiam_engine.errors import EngineError, Interrupted
 from cryosiam_engine.logs import log_to_terminal
+from cryosiam_engine.models import arguments as models
 from cryosiam_engine.processing.command import COMMANDS as PROCESSING
 from cryosiam_engine.simulation import command as simulation
+from cryosiam_engine.slurm import arguments as slurm
 from cryosiam_engine.training import arguments as training
 
 logger = logging.getLogger(__name__)
@@ -96,6 +98,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cryosiam-engine {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_engine_commands(commands)
+    for name, processing in PROCESSING.items():
+        processing.add_arguments(
+            commands.add_parser(name, help=processing.text, description=processing.text)
+        )
+    _add_tools(commands)
+    on_slurm = commands.add_parser("slurm", help="run a command on a Slurm cluster, as a job array")
+    slurm.add_arguments(on_slurm, _add_engine_commands)
+    return parser
+
+
+def _add_engine_commands(commands: argparse._SubParsersAction) -> None:
+    """Add the commands that take a configuration: here, and below ``slurm``."""
     for name, text in _PREDICTIONS.items():
         command = _add_command(commands, name, text)
         _add_prediction_options(command)
@@ -108,12 +123,6 @@ def build_parser() -> argparse.ArgumentParser:
         add_compute_options(command)
         training.add_arguments(command, any_task=name == "train")
         command.set_defaults(run=_run_training)
-    for name, processing in PROCESSING.items():
-        processing.add_arguments(
-            commands.add_parser(name, help=processing.text, description=processing.text)
-        )
-    _add_tools(commands)
-    return parser
 
 
 def _add_command(
@@ -167,11 +176,9 @@ def add_compute_options(command: argparse.ArgumentParser) -> None:
 
 
 def _add_tools(commands: argparse._SubParsersAction) -> None:
-    models = commands.add_parser("models", help="the published models, and which are here")
-    models.add_argument("action", choices=["list"], help="list: a table of all models")
-    models.add_argument("--folder", metavar="FOLDER", help="where the model files lie")
-    models.add_argument("--json", action="store_true", help="as JSON")
-    models.set_defaults(run=_run_models)
+    models_command = commands.add_parser("models", help="list, download and verify models")
+    models.add_arguments(models_command)
+    models_command.set_defaults(run=_run_models)
 
     doctor_command = commands.add_parser("doctor", help="check GPU, driver, precision and memory")
     doctor.add_arguments(doctor_command)
@@ -180,6 +187,13 @@ def _add_tools(commands: argparse._SubParsersAction) -> None:
     simulate = commands.add_parser("simulate", help="make tomograms with exact ground truth")
     simulation.add_arguments(simulate)
     simulate.set_defaults(run=simulation.run)
+
+    provenance = commands.add_parser("provenance", help="what made a result, how and from what")
+    provenance.add_argument("file", metavar="FILE", help="any file that a command wrote")
+    form = provenance.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="everything, as JSON")
+    form.add_argument("--config", action="store_true", help="the configuration it was made with")
+    provenance.set_defaults(run=_run_provenance)
 
     demo = commands.add_parser("demo", help="the whole workflow on simulated tomograms")
     demo.add_argument(
@@ -202,7 +216,13 @@ def _run_training(args: argparse.Namespace) -> int:
 
 
 def _run_models(args: argparse.Namespace) -> int:
-    from cryosiam_engine.models import run
+    from cryosiam_engine.models.command import run
+
+    return run(args)
+
+
+def _run_provenance(args: argparse.Namespace) -> int:
+    from cryosiam_engine.provenance.command import run
 
     return run(args)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from cryosiam_engine import __version__
 from cryosiam_engine.config import load_config
 from cryosiam_engine.logs import log_to_file
+from cryosiam_engine.provenance.keeping import recorded
 from cryosiam_engine.run import RunReport
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
         started = time.monotonic()
         module, function = _RUNNERS[args.command].split(":")
         runner = getattr(import_module(f"cryosiam_engine.{module}"), function)
-        report: RunReport = runner(config, args)
+        with recorded(config, args.config_file):
+            report: RunReport = runner(config, args)
         _report(report, time.monotonic() - started, config.prediction_folder)
     return report.exit_code
 

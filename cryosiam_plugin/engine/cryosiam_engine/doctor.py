@@ -53,7 +53,7 @@ def collect(device: str = "auto", precision: str = "auto") -> DoctorReport:
         As a run would be given them; see :func:`cryosiam_engine.device.choose_device` and
         :func:`cryosiam_engine.precision.resolve_precision`.
     """
-    report = DoctorReport(driver=_driver_version())
+    report = DoctorReport(driver=driver_version())
     _examine_models(report)
     try:
         _examine_libraries(report)
@@ -180,7 +180,7 @@ def _examine_arithmetic(report: DoctorReport, device: str, precision: str) -> No
         )
 
 
-def _driver_version() -> str | None:
+def driver_version() -> str | None:
     """Ask nvidia-smi, where there is one, for the driver's version."""
     program = shutil.which("nvidia-smi")
     if program is None:

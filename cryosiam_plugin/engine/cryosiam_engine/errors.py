@@ -57,6 +57,14 @@ class OutputError(EngineError, OSError):
     """A result cannot be written: no space, no permission, or the folder is the input's."""
 
 
+class DownloadError(EngineError, OSError):
+    """A model cannot be downloaded, or is not the file that was published."""
+
+
+class UnreachableError(DownloadError):
+    """The place that models are downloaded from cannot be reached from this machine."""
+
+
 class BusyError(EngineError, RuntimeError):
     """Another run is writing the same result."""
 

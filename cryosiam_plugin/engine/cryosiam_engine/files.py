@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from cryosiam_engine.errors import OutputError
 
 #: Every half-written file carries this in its name, so that leftovers of a crash are recognised.
 PARTIAL_MARK = ".partial-"
+_BLOCK = 1 << 20
 
 
 @contextmanager
@@ -95,3 +97,18 @@ def output_error(error: OSError, path: Path) -> OutputError:
         f"Could not write {path}: {error}.",
         remedy="Check the disk and the folder, then run again.",
     )
+
+
+def sha256_of(path: Path) -> str:
+    """Give the SHA-256 of a file in hexadecimal, reading it piece by piece.
+
+    Raises
+    ------
+    OSError
+        When the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

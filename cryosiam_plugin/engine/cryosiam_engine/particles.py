@@ -20,10 +20,13 @@ from cryosiam_engine.particles_table import merge_tables, write_class_tables
 from cryosiam_engine.run import Saved, Tomogram, TomogramCommand
 from cryosiam_engine.segmentation_files import confidence_file
 from cryosiam_engine.sliding_window import Progress
-from cryosiam_engine.status import FileIdentity, Output, status_folder
+from cryosiam_engine.status import FileIdentity, Output, Status, status_folder, write_status
 from cryosiam_engine.volume import read_volume
 
 logger = logging.getLogger(__name__)
+
+#: The name under which the status file of the tables knows all tomograms together.
+ALL = "all"
 
 
 @dataclass
@@ -135,7 +138,22 @@ class CentersCommand(TomogramCommand[Labels, Centers]):
         lock = status_folder(self._folder, self.name) / ".tables.lock"
         with locked(lock, what="The particle tables", wait=True):
             tables = {c: self._table_of(c, merge=merge) for c in classes}
-            return write_class_tables(tables, self._folder)
+            paths = write_class_tables(tables, self._folder)
+            self._note(tables, paths)
+            return paths
+
+    def _note(self, tables: dict[int, pd.DataFrame], paths: list[Path]) -> None:
+        """Write a status of the tables, so that it is known what they were made from."""
+        stems = {str(stem) for table in tables.values() for stem in table["tomo"].unique()}
+        sources = (self._folder / f"{stem}_particles.csv" for stem in sorted(stems))
+        inputs = [vars(FileIdentity.of(path)) for path in sources if path.is_file()]
+        made_from = {"config_sha256": self._config.sha256(), "inputs": inputs}
+        status = Status(self.name, ALL, "done", made_from)
+        status.outputs = [
+            Output(FileIdentity.of(path), "star" if path.suffix == ".star" else "particles", ())
+            for path in paths
+        ]
+        write_status(status_folder(self._folder, self.name) / "tables", status)
 
     def _table_of(self, class_id: int, *, merge: bool) -> pd.DataFrame:
         parts = [tables[class_id] for tables in self._found.values() if class_id in tables]

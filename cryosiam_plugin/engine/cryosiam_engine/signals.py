@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT become an exception, so that a stopped run cleans up behind itself."""
+"""Requests to stop become an exception, so that a stopped run cleans up behind itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from types import FrameType
 
 from cryosiam_engine.errors import Interrupted
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: Sites that warn their jobs of the time limit mostly do so by SIGUSR1, which would kill us.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from cryosiam_engine import __version__
 from cryosiam_engine.errors import EngineError, Interrupted
 from cryosiam_engine.files import write_text
+from cryosiam_engine.origin import process_origin
 
 State = Literal["running", "done", "failed"]
 
@@ -77,6 +78,9 @@ class Status:
         What decides the result: sha256 of the configuration and of the model, tiling and
         precision, and the identity of every input file. A tomogram whose determinants are the
         same is not computed again.
+    origin
+        What it was made with, for the record: see
+        :func:`~cryosiam_engine.origin.process_origin`. Empty in files of earlier versions.
     """
 
     command: str
@@ -95,6 +99,7 @@ class Status:
     host: str = field(default_factory=socket.gethostname)
     process: int = field(default_factory=os.getpid)
     updated: str = ""
+    origin: dict[str, Any] = field(default_factory=process_origin)
 
     def fail(self, error: BaseException) -> None:
         """Record why the tomogram has no result."""
@@ -149,6 +154,10 @@ def write_status(folder: Path, status: Status) -> None:
         When the folder cannot be written.
     """
     status.updated = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    _write(folder, status)
+
+
+def _write(folder: Path, status: Status) -> None:
     write_text(status_path(folder, status.tomogram), json.dumps(asdict(status), indent=1) + "\n")
 
 
@@ -165,7 +174,8 @@ def read_status(folder: Path, stem: str) -> Status | None:
             )
             for output in data["outputs"]
         ]
-        return Status(**data)
+        # What this process is made of says nothing about an earlier one.
+        return Status(**{"origin": {}, **data})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -183,7 +193,7 @@ def accept_changed_output(folder: Path, stem: str, path: Path) -> None:
         replace(output, file=now) if output.file.path == now.path else output
         for output in status.outputs
     ]
-    write_status(folder, status)
+    _write(folder, status)
 
 
 def _plain(value: Any) -> Any:

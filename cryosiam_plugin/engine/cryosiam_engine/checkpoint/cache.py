@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -14,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from cryosiam_engine.errors import OutputError
-from cryosiam_engine.files import atomic_path, write_text
+from cryosiam_engine.files import atomic_path, sha256_of, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +23,6 @@ HYPER_PARAMETERS_NAME = "hyper_parameters.json"
 
 #: Raised when the meaning of an entry changes; entries of another number are made anew.
 _FORMAT = 1
-_BLOCK = 1 << 20
 
 Entry = tuple[dict[str, torch.Tensor], dict[str, Any]]
 
@@ -136,18 +134,3 @@ def _separate(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         seen.add(address)
         separate[name] = own.contiguous()
     return separate
-
-
-def sha256_of(path: Path) -> str:
-    """Give the SHA-256 of a file in hexadecimal, reading it piece by piece.
-
-    Raises
-    ------
-    OSError
-        When the file cannot be read.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 A ``.ckpt`` file is a pickle, and a pickle is a program. The weights and settings are taken out once
 by a reader that knows a fixed list of harmless names, and kept as safetensors and JSON, which hold
-nothing but data. Later runs read those.
+nothing but data. Later runs read those. A model that is safetensors already is read as it is.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from typing import Any
 
 import torch
 
-from cryosiam_engine.checkpoint.cache import read_entry, sha256_of, write_entry
+from cryosiam_engine.checkpoint.cache import Entry, read_entry, sha256_of, write_entry
+from cryosiam_engine.checkpoint.model_file import is_model_file, read_model_file
 from cryosiam_engine.checkpoint.scan import damaged
 from cryosiam_engine.checkpoint.unpickle import unpickle
 from cryosiam_engine.checkpoint.values import plain
 from cryosiam_engine.errors import CheckpointError, OutputError
+from cryosiam_engine.models.advice import for_missing
+from cryosiam_engine.models.record import check_record
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +33,7 @@ class Checkpoint:
     Attributes
     ----------
     path
-        The ``.ckpt`` file.
+        The ``.ckpt`` or ``.safetensors`` file.
     sha256
         Its SHA-256, in hexadecimal: the model's identity in the status file.
     state_dict
@@ -46,41 +49,42 @@ class Checkpoint:
 
 
 def load_checkpoint(path: str | Path, *, cache: bool = True) -> Checkpoint:
-    """Load a checkpoint; convert it to safetensors and JSON the first time.
+    """Load a model; a ``.ckpt`` file is converted to safetensors and JSON the first time.
 
     Optimiser state, callbacks and everything else that inference does not need are dropped.
 
     Parameters
     ----------
     path
-        The ``.ckpt`` file.
+        The ``.ckpt`` or ``.safetensors`` file.
     cache
         Whether to read and keep the converted form in :func:`cache_folder`. A folder that cannot
-        be written costs a warning and nothing else.
+        be written costs a warning and nothing else. Safetensors are not converted.
 
     Raises
     ------
     UnsafeCheckpointError
         When the file asks for something to be run. Nothing of it was.
     CheckpointError
-        When the file is missing, unreadable, damaged, or not a checkpoint of this family.
+        When the file is missing, unreadable, damaged, not a checkpoint of this family, or no
+        longer the published model that was downloaded.
     """
     path = Path(path)
     _check_file(path)
     before = _fingerprint(path)
     sha256 = file_sha256(path)
-    kept = read_entry(sha256) if cache else None
+    check_record(path, sha256)
+    convert = not is_model_file(path)
+    kept = read_entry(sha256) if cache and convert else None
     if kept is None:
-        content = unpickle(path)
-        tensors, hyper_parameters = _weights(content, path), _hyper_parameters(content, path)
+        kept = _unpickled(path) if convert else read_model_file(path)
         if _fingerprint(path) != before:
             raise CheckpointError(
                 f"Checkpoint {path} changed while it was being read.",
                 remedy="Wait until its download or copy has ended, then run again.",
             )
-        kept = (tensors, hyper_parameters)
-        if cache:
-            kept = _keep(sha256, tensors, hyper_parameters)
+        if cache and convert:
+            kept = _keep(sha256, *kept)
     return Checkpoint(path, sha256, *kept)
 
 
@@ -98,9 +102,12 @@ def file_sha256(path: str | Path) -> str:
         raise _unreadable(Path(path), error) from error
 
 
-def _keep(
-    sha256: str, tensors: dict[str, torch.Tensor], hyper_parameters: dict[str, Any]
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _unpickled(path: Path) -> Entry:
+    content = unpickle(path)
+    return _weights(content, path), _hyper_parameters(content, path)
+
+
+def _keep(sha256: str, tensors: dict[str, torch.Tensor], hyper_parameters: dict[str, Any]) -> Entry:
     """Convert, and go on with what the next run will read too."""
     try:
         write_entry(sha256, tensors, hyper_parameters)
@@ -120,12 +127,12 @@ def _check_file(path: Path) -> None:
         if path.is_dir():
             raise CheckpointError(
                 f"{path} is a folder, not a checkpoint.",
-                remedy="Give the .ckpt file inside it as trained_model.",
+                remedy="Give the model file inside it, .ckpt or .safetensors, as trained_model.",
             )
         if not path.exists():
             raise CheckpointError(
                 f"There is no checkpoint {path}.",
-                remedy="Correct trained_model in the configuration, or download the model.",
+                remedy=for_missing(path) or "Correct its path in the configuration.",
             )
         if not path.is_file() or path.stat().st_size == 0:
             raise CheckpointError(
@@ -165,7 +172,7 @@ def _weights(content: dict[Any, Any], path: Path) -> dict[str, torch.Tensor]:
     if not tensors:
         raise CheckpointError(
             f"Checkpoint {path} holds no weights (state_dict).",
-            remedy="Give a .ckpt file that CryoSiam or this engine has written in training.",
+            remedy="Give a model that CryoSiam or this engine has written in training.",
         )
     return tensors
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 
 from cryosiam_engine.errors import ConfigurationError
+from cryosiam_engine.models.advice import for_missing
 
 A_FOLDER = "the path of a folder"
 TRUE_OR_FALSE = "True or False"
@@ -143,8 +144,8 @@ class RunConfig(Frozen):
             if path is not None and not (path.is_file() if kind == "file" else path.is_dir()):
                 raise ConfigurationError(
                     f"{key}: no such {kind}: {path}.",
-                    remedy=f"Correct {key} in the configuration; relative paths start at "
-                    f"{Path.cwd()}.",
+                    remedy=(for_missing(path) if kind == "file" else "")
+                    or f"Correct {key} in the configuration; relative paths start at {Path.cwd()}.",
                 )
 
 
@@ -155,7 +156,9 @@ class DenseConfig(RunConfig):
 
     data_folder: ExpandedPath = key("data_folder", expected=A_FOLDER, example="tomograms")
     trained_model: ExpandedPath = key(
-        "trained_model", expected="the path of a model (.ckpt)", example="models/my_model.ckpt"
+        "trained_model",
+        expected="the path of a model (.ckpt or .safetensors)",
+        example="models/my_model.ckpt",
     )
     batch_size: Count = key(
         "hyper_parameters.batch_size", 1, expected="a whole number of 1 or more", ge=1

@@ -47,7 +47,7 @@ KNOWN_KEYS: dict[KeyPath, frozenset[str]] = {
     ("parameters",): _keys("gpu_devices nodes data network transforms"),
     ("parameters", "data"): _keys(
         "patch_size patch_overlap min max mean std remove_only_background remove_empty_patches"
-        " patches_per_epoch validation_patches class_balance"
+        " patches_per_epoch validation_patches class_balance min_view_overlap"
     ),
     ("parameters", "network"): _keys(
         "in_channels spatial_dims out_channels n_output_channels dim dense_dim filters kernel_size"

@@ -18,7 +18,7 @@ from cryosiam_engine.config.base import (
 )
 from cryosiam_engine.config.training import TrainingConfig, TrainingPatches
 
-TrainingTask = Literal["semantic", "denoising", "instance", "embedding"]
+TrainingTask = Literal["semantic", "denoising", "instance", "embedding", "backbone"]
 
 _POSITIVE = "a whole number of 1 or more"
 _RANGE = "null or a list of two numbers, the lower one first"
@@ -60,12 +60,16 @@ class DrawnPatches(TrainingPatches):
 
     Without a patch folder `patches_per_epoch` patches are drawn from the tomograms, with
     `class_balance` as many around voxels of a rare class as of a frequent one. At most
-    `validation_patches` patches of a regular grid are used for validation.
+    `validation_patches` patches of a regular grid are used for validation. Two views of a place,
+    from which a backbone learns, share at least `min_view_overlap` of each edge.
     """
 
     patches_per_epoch: _Positive = key("patches_per_epoch", 400, expected=_POSITIVE)
     validation_patches: _Positive = key("validation_patches", 100, expected=_POSITIVE)
     class_balance: bool = key("class_balance", True, expected=TRUE_OR_FALSE)
+    min_view_overlap: Annotated[Number, Field(gt=0, le=1)] = key(
+        "min_view_overlap", 0.5, expected="a number above 0, at most 1"
+    )
 
 
 class Transforms(Frozen):
@@ -165,7 +169,8 @@ class TrainConfig(TrainingConfig):
     """The configuration of ``train``; everything it writes goes to ``log_dir``.
 
     `data_folder` holds the input. What is learned is in `labels_folder` (semantic: classes;
-    instance and embedding: instances) or, for denoising, in `gt_folder`.
+    instance and embedding: instances) or, for denoising, in `gt_folder`; a backbone learns from
+    the tomograms alone.
     """
 
     command = "train"
@@ -174,7 +179,7 @@ class TrainConfig(TrainingConfig):
     listed_folder = "data_folder"
 
     task: TrainingTask = key(
-        "task", "semantic", expected="semantic, denoising, instance or embedding"
+        "task", "semantic", expected="semantic, denoising, instance, embedding or backbone"
     )
     prediction_folder: ExpandedPath = key("log_dir", expected=A_FOLDER, example="training")
     data_folder: ExpandedPath = key("data_folder", expected=A_FOLDER, example="tomograms")
@@ -186,7 +191,7 @@ class TrainConfig(TrainingConfig):
         "patch_source", "auto", expected="auto, folder or tomograms"
     )
     pretrained_model: OptionalPath = key(
-        "pretrained_model", None, expected="null or the path of a model (.ckpt)"
+        "pretrained_model", None, expected="null or the path of a model (.ckpt or .safetensors)"
     )
     validation_ratio: Annotated[Number, Field(gt=0, lt=1)] = key(
         "validation_ratio", 0.1, expected="a number above 0 and below 1"

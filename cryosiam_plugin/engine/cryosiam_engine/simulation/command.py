@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+from pathlib import Path
 
 from cryosiam_engine.errors import ConfigurationError
 from cryosiam_engine.simulation.settings import DTYPES, SPECIES_NAMES, SimulationSettings
@@ -111,8 +112,21 @@ def run(args: argparse.Namespace) -> int:
     for index in range(args.number):
         logger.info("Simulating tomogram %d of %d.", index + 1, args.number)
         numbered = dataclasses.replace(settings, seed=settings.seed + index)
-        write_simulation(simulate(numbered, f"TS_{index + 1:02d}"), args.output)
+        name = f"TS_{index + 1:02d}"
+        _note(name, numbered, write_simulation(simulate(numbered, name), args.output), args.output)
     return 0
+
+
+def _note(name: str, settings: SimulationSettings, files: list[Path], folder: str) -> None:
+    """Write a status of a simulated tomogram: what it is and that it is not from a microscope."""
+    from cryosiam_engine.status import FileIdentity, Output, Status, status_folder, write_status
+
+    status = Status("simulate", name, "done", {"settings": dataclasses.asdict(settings)})
+    kinds = {".mrc": "tomogram", ".json": "classes"}
+    status.outputs = [
+        Output(FileIdentity.of(file), kinds.get(file.suffix, "particles"), ()) for file in files
+    ]
+    write_status(status_folder(Path(folder), "simulate"), status)
 
 
 def _settings(args: argparse.Namespace) -> SimulationSettings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-TASKS = ("semantic", "denoising", "instance", "embedding")
+TASKS = ("semantic", "denoising", "instance", "embedding", "backbone")
 
 
 def add_arguments(command: argparse.ArgumentParser, *, any_task: bool) -> None:

@@ -14,6 +14,8 @@ from cryosiam_engine.config.train import TrainConfig
 from cryosiam_engine.errors import ConfigurationError, EngineError
 from cryosiam_engine.locks import locked
 from cryosiam_engine.logs import log_to_file
+from cryosiam_engine.origin import process_origin
+from cryosiam_engine.provenance.keeping import recorded
 from cryosiam_engine.run import RunReport
 from cryosiam_engine.signals import interruptible
 from cryosiam_engine.status import FileIdentity, Output, Status, status_folder, write_status
@@ -91,9 +93,10 @@ def run(config: TrainConfig, args: argparse.Namespace) -> RunReport:
         dry_run(config, options)
         return RunReport(skipped=[TRAINING])
     folder = config.prediction_folder
-    status = Status(command=config.command, tomogram=TRAINING)
-    status.determinants = {"config_sha256": config.sha256()}
     with ExitStack() as held:
+        held.enter_context(recorded(config, getattr(args, "config_file", None)))
+        status = Status(command=config.command, tomogram=TRAINING)
+        status.determinants = {"config_sha256": config.sha256()}
         # Until the training itself listens, a request to stop is an interruption.
         held.enter_context(interruptible())
         if is_first_process():
@@ -125,7 +128,9 @@ def check_task(config: TrainConfig) -> None:
                 remedy="Set gt_folder to the clean tomograms, of the same names as those in "
                 "data_folder; or set noise_sigma_range, to add noise to clean tomograms.",
             )
-    elif config.labels_folder is None and not uses_patch_folder(config):
+    elif (
+        config.task != "backbone" and config.labels_folder is None and not uses_patch_folder(config)
+    ):
         kind = "classes" if config.task == "semantic" else "numbered particles"
         raise ConfigurationError(
             f"labels_folder is missing: the labels ({kind}) that shall be learned.",
@@ -149,15 +154,17 @@ def check_task(config: TrainConfig) -> None:
             "parameters.data: mean and std must be numbers for a training.",
             remedy="Set mean: 0 and std: 1.",
         )
-    if config.task == "embedding" and config.schedule.batch_size < 2:
+    embedded = {"embedding": "particles", "backbone": "places"}.get(config.task)
+    if embedded and config.schedule.batch_size < 2:
         raise ConfigurationError(
-            "Embeddings are learned from batches of at least two particles.",
+            f"Embeddings are learned from batches of at least two {embedded}.",
             remedy="Set hyper_parameters.batch_size to 8 or more.",
         )
 
 
 def _finish(config: TrainConfig, status: Status, result: TrainingResult) -> None:
     status.state = "done"
+    status.origin = process_origin()  # by now the GPU is known
     status.outputs = [
         Output(FileIdentity.of(path), kind, ())
         for path, kind in ((result.best_model, "model"), (result.last_model, "last_model"))

@@ -20,6 +20,7 @@ from cryosiam_engine.training.class_places import (
     UniformPlaces,
     find_classes,
 )
+from cryosiam_engine.training.dense_views import OverlappingViews, largest_block
 from cryosiam_engine.training.order import TrainingOrder, ValidationOrder
 from cryosiam_engine.training.places import DrawnPlaces, ListedPlaces, grid_places, whole_volumes
 from cryosiam_engine.training.samples import PatchSamples
@@ -65,6 +66,8 @@ def training_sets(
     """
     if config.task == "embedding":
         return _particle_sets(config, training, validation)
+    if config.task == "backbone":
+        return _view_sets(config, training, validation)
     if uses_patch_folder(config):
         return TrainingSets(
             PatchSamples(
@@ -80,6 +83,21 @@ def training_sets(
     return TrainingSets(
         PatchSamples(config, training, drawn, True),
         PatchSamples(config, validation, ListedPlaces(grid), False),
+    )
+
+
+def _view_sets(
+    config: TrainConfig,
+    training: Sequence[TrainingVolume],
+    validation: Sequence[TrainingVolume],
+) -> TrainingSets:
+    patches = config.patches
+    anywhere, block = UniformPlaces(training), largest_block(patches)
+    drawn = DrawnPlaces(training, anywhere, block, patches.patches_per_epoch)
+    grid = ListedPlaces(grid_places(validation, patches.patch_size, patches.validation_patches))
+    return TrainingSets(
+        OverlappingViews(config, training, drawn, True),
+        OverlappingViews(config, validation, grid, False),
     )
 
 

@@ -69,12 +69,14 @@ def backbone_config(config: TrainConfig, *, with_decoder: bool) -> dict[str, Any
 
 
 def _training(config: TrainConfig, network: dict[str, Any]) -> dict[str, Any]:
+    # Trainings that were begun before this key was known go on without it.
+    unused = set() if config.task == "backbone" else {"min_view_overlap"}
     return {
         "seed": config.seed,
         "parameters": {
             "gpu_devices": config.gpu_devices,
             "nodes": config.nodes,
-            "data": config.patches.model_dump(mode="json"),
+            "data": config.patches.model_dump(mode="json", exclude=unused),
             "transforms": config.transforms.model_dump(mode="json"),
             "network": network,
         },

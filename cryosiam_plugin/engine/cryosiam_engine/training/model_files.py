@@ -1,19 +1,16 @@
-"""Trained models as safetensors: weights and description in one file that can only hold data."""
+"""Trained models written as safetensors, to be passed on or packaged."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from cryosiam_engine.checkpoint import Checkpoint, file_sha256, load_checkpoint
-from cryosiam_engine.errors import CheckpointError
-from cryosiam_engine.files import atomic_path
-
-_DESCRIPTION = "hyper_parameters"
+from cryosiam_engine.checkpoint import load_checkpoint
+from cryosiam_engine.checkpoint.model_file import DESCRIPTION
+from cryosiam_engine.files import atomic_path, output_error
 
 
 def export_model(checkpoint: Path, path: Path) -> None:
@@ -22,7 +19,7 @@ def export_model(checkpoint: Path, path: Path) -> None:
     Parameters
     ----------
     checkpoint
-        A ``.ckpt`` file.
+        A ``.ckpt`` file, published or trained by this engine.
     path
         The ``.safetensors`` file; its metadata holds the hyper-parameters as JSON.
 
@@ -38,34 +35,9 @@ def export_model(checkpoint: Path, path: Path) -> None:
     weights = {name: tensor.clone().contiguous() for name, tensor in loaded.state_dict.items()}
     described = json.dumps(loaded.hyper_parameters, sort_keys=True)
     with atomic_path(path) as partial:
-        save_file(weights, partial, metadata={_DESCRIPTION: described})
+        try:
+            save_file(weights, partial, metadata={DESCRIPTION: described})
+        except SafetensorError as error:
+            raise output_error(OSError(str(error)), path) from error
         # safetensors makes files for their owner only.
         partial.chmod(path.parent.stat().st_mode & 0o666)
-
-
-def load_model_file(path: Path) -> Checkpoint:
-    """Read what :func:`export_model` wrote.
-
-    Parameters
-    ----------
-    path
-        The ``.safetensors`` file.
-
-    Raises
-    ------
-    CheckpointError
-        When it is missing, damaged or has no description of its network.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            described = json.loads((file.metadata() or {})[_DESCRIPTION])
-            weights: dict[str, torch.Tensor] = {
-                name: file.get_tensor(name)
-                for name in file.keys()  # noqa: SIM118 - no mapping
-            }
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} is no model of this engine: {error}.",
-            remedy="Give the .safetensors file as it was written, or the .ckpt file.",
-        ) from error
-    return Checkpoint(Path(path), file_sha256(path), weights, described)

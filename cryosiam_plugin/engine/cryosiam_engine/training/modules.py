@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from cryosiam_engine.config.train import TrainConfig
 from cryosiam_engine.errors import ConfigurationError
-from cryosiam_engine.networks import DenseModel, SimSiam
+from cryosiam_engine.networks import DenseModel, DenseSimSiam, SimSiam
 from cryosiam_engine.networks.description import HEADS
+from cryosiam_engine.training.dense_similarity import embed_views, sum_of_squares, view_losses
+from cryosiam_engine.training.dense_views import VIEWS
 from cryosiam_engine.training.losses import Loss, dice_counts, loss_for, similarity_loss
 from cryosiam_engine.training.optimisers import optimiser_and_schedule, schedule_steps
 from cryosiam_engine.training.starting_network import StartingNetwork
@@ -191,7 +193,27 @@ class EmbeddingTraining(Training):
         return {"similarity": loss}, None
 
 
+class BackboneTraining(Training):
+    """Training of a dense backbone on pairs of views with voxels in common, without labels."""
+
+    def __init__(self, config: TrainConfig, start: StartingNetwork) -> None:
+        super().__init__(config, start.hyper_parameters)
+        if not isinstance(start.network, DenseSimSiam):
+            raise TypeError("a backbone is a dense SimSiam network")
+        self._model = start.network
+        freeze_unused(self._model, lambda views: sum_of_squares(self._model, views))
+        self.train()
+
+    def losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor | None]:
+        """As the base class says; the two views predict each other."""
+        one, other = (embed_views(self._model, batch[view]) for view, _ in VIEWS)
+        return view_losses(one, other, *(batch[shared] for _, shared in VIEWS)), None
+
+
 def training_module(config: TrainConfig, start: StartingNetwork) -> Training:
     """The module for the task of a configuration."""
-    kind = EmbeddingTraining if config.task == "embedding" else DenseTraining
-    return kind(config, start)
+    if config.task == "embedding":
+        return EmbeddingTraining(config, start)
+    if config.task == "backbone":
+        return BackboneTraining(config, start)
+    return DenseTraining(config, start)

@@ -39,14 +39,14 @@ class StartingNetwork:
     Attributes
     ----------
     network
-        A :class:`DenseModel` or a :class:`SimSiam`.
+        A :class:`DenseModel`, a :class:`DenseSimSiam` or a :class:`SimSiam`.
     hyper_parameters
         ``config`` and, for networks with heads, ``backbone_config``.
     is_pretrained
         Whether its backbone has learned something before.
     """
 
-    network: DenseModel | SimSiam
+    network: DenseModel | DenseSimSiam | SimSiam
     hyper_parameters: dict[str, Any]
     is_pretrained: bool
 
@@ -71,6 +71,8 @@ def starting_network(config: TrainConfig) -> StartingNetwork:
         torch.manual_seed(config.seed)
         if config.task == "embedding":
             return _embedding_network(config, checkpoint)
+        if config.task == "backbone":
+            return _backbone_network(config, checkpoint)
         return _dense_network(config, checkpoint)
 
 
@@ -88,20 +90,48 @@ def _embedding_network(config: TrainConfig, checkpoint: Checkpoint | None) -> St
     return StartingNetwork(network, {"config": own}, checkpoint is not None)
 
 
+def _backbone_network(config: TrainConfig, checkpoint: Checkpoint | None) -> StartingNetwork:
+    own = backbone_config(config, with_decoder=True)
+    if checkpoint is not None:
+        backbone, described = _pretrained_backbone(checkpoint, load_network(checkpoint), config)
+        own["parameters"]["network"] = described["parameters"]["network"]
+    network = build_network(read_description("dense_simsiam", {"config": own}, _HERE))
+    if not isinstance(network, DenseSimSiam):
+        raise TypeError("a backbone is a dense SimSiam network")
+    if checkpoint is not None:
+        if not network.description.no_max_pool:
+            raise CheckpointError(
+                f"The network in {checkpoint.path} has a max pooling layer: its output has half "
+                "the resolution of its input, so that views cannot be compared voxel by voxel.",
+                remedy="Start from a backbone with no_max_pool: True, as the published one is.",
+            )
+        network.load_state_dict(backbone.state_dict())
+    return StartingNetwork(network, {"config": own}, checkpoint is not None)
+
+
+def _pretrained_backbone(
+    checkpoint: Checkpoint, network: nn.Module, config: TrainConfig
+) -> tuple[DenseSimSiam, dict[str, Any]]:
+    """The dense backbone in a loaded network, and what its checkpoint says about it."""
+    if isinstance(network, DenseSimSiam):
+        return network, checkpoint.hyper_parameters["config"]
+    if isinstance(network, DenseModel):
+        return network.backbone, checkpoint.hyper_parameters["backbone_config"]
+    raise CheckpointError(
+        f"{checkpoint.path} embeds whole particles; it cannot become a network for the task "
+        f"{config.task}.",
+        remedy="Set pretrained_model to a pretrained backbone, to a denoising, semantic or "
+        "instance model, or to null.",
+    )
+
+
 def _dense_network(config: TrainConfig, checkpoint: Checkpoint | None) -> StartingNetwork:
-    pretrained = load_network(checkpoint) if checkpoint else None
+    pretrained = None
     if checkpoint is None:
         backbone = backbone_config(config, with_decoder=True)
-    elif isinstance(pretrained, DenseModel | DenseSimSiam):
-        owner = "config" if isinstance(pretrained, DenseSimSiam) else "backbone_config"
-        backbone = checkpoint.hyper_parameters[owner]
     else:
-        raise CheckpointError(
-            f"{checkpoint.path} embeds whole particles; it cannot become a network for the task "
-            f"{config.task}.",
-            remedy="Set pretrained_model to a pretrained backbone, to a denoising, semantic or "
-            "instance model, or to null.",
-        )
+        pretrained = load_network(checkpoint)
+        _, backbone = _pretrained_backbone(checkpoint, pretrained, config)
     dense_dim = _dense_dim(config, backbone)
     hyper_parameters = {"config": task_config(config, dense_dim), "backbone_config": backbone}
     description = read_description(_task(config), hyper_parameters, checkpoint_path(config))

@@ -108,7 +108,7 @@ def _open_tomogram(config: TrainConfig, name: str) -> list[TrainingVolume]:
     folders: dict[str, Path | None] = {IMAGE: config.data_folder}
     if config.task == "denoising":
         folders[TARGET] = config.gt_folder
-    else:
+    elif config.task != "backbone":
         folders[LABELS] = config.labels_folder
     if config.transforms.use_noisy_input:
         folders[NOISY] = config.noisy_data_folder

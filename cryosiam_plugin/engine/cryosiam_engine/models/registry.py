@@ -1,24 +1,23 @@
-"""The published models: what each is for, and whether it is on this machine."""
+"""The published models: what each is for, and where it comes from."""
 
 from __future__ import annotations
 
-import argparse
 import difflib
-import json
 import os
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from cryosiam_engine.errors import ConfigurationError
 
 Task = Literal["denoising", "lamella", "semantic", "instance", "backbone", "embedding"]
+
+#: The folder where a user or a site keeps the models.
+FOLDER_VARIABLE = "CRYOSIAM_MODELS"
+#: Where the models are published.
+HUB = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,8 @@ class PublishedModel:
         Repository on Hugging Face.
     description
         What the model is for, in one line.
+    revision
+        Version of the repository: a branch, a tag or a commit.
     masking_type
         For embeddings: how the particle's surroundings were masked in training (0 not at all,
         1 outside its convex hull, 2 outside its own voxels); ``masking_type`` must be the same.
@@ -45,7 +46,7 @@ class PublishedModel:
     classes
         Names of label values, as far as they are documented.
     sha256
-        Of the file, 64 hexadecimal digits; None while no download has been verified.
+        Of the file, 64 hexadecimal digits; None where it is not known beforehand.
     """
 
     name: str
@@ -53,6 +54,7 @@ class PublishedModel:
     task: Task
     repository: str
     description: str
+    revision: str = "main"
     masking_type: int | None = None
     recommended: dict[str, Any] = field(default_factory=dict)
     classes: dict[int, str] = field(default_factory=dict)
@@ -61,11 +63,13 @@ class PublishedModel:
     @property
     def url(self) -> str:
         """Where the file can be downloaded."""
-        return f"https://huggingface.co/{self.repository}/resolve/main/{self.file}"
+        return f"{HUB}/{self.repository}/resolve/{self.revision}/{self.file}"
 
 
 @cache
 def _registry() -> tuple[PublishedModel, ...]:
+    import yaml  # not needed for the command line to explain itself
+
     text = resources.files("cryosiam_engine").joinpath("models.yaml").read_text(encoding="utf-8")
     return tuple(PublishedModel(**entry) for entry in yaml.safe_load(text))
 
@@ -113,76 +117,22 @@ def models_folder(folder: str | Path | None = None) -> Path | None:
     folder
         What the user asked for, if anything.
     """
-    chosen = str(folder or os.environ.get("CRYOSIAM_MODELS", ""))
+    chosen = str(folder or os.environ.get(FOLDER_VARIABLE, ""))
     return Path(chosen).expanduser() if chosen else None
 
 
-def format_table(models: Sequence[PublishedModel], folder: Path | None) -> str:
-    """Lay the models out as a table for the terminal.
+def required_folder(folder: str | Path | None = None) -> Path:
+    """As :func:`models_folder`, as an absolute path, for what cannot be done without one.
 
-    Parameters
-    ----------
-    models
-        The rows.
-    folder
-        Where models are kept; None leaves out the column that says which are there.
+    Raises
+    ------
+    ConfigurationError
+        When neither the user nor the environment names one.
     """
-    rows = [["name", "task", "file", "here", "what for"]]
-    rows += [
-        [m.name, m.task, m.file, "yes" if _is_in(folder, m) else "no", m.description]
-        for m in models
-    ]
-    if folder is None:
-        rows = [[*row[:3], *row[4:]] for row in rows]
-        footer = "Set CRYOSIAM_MODELS or give --folder to see which of them you have."
-    else:
-        footer = f"here: present in {folder}"
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    lines = [
-        "  ".join([*(c.ljust(w) for c, w in zip(row[:-1], widths, strict=True)), row[-1]])
-        for row in rows
-    ]
-    return "\n".join([*lines, "", footer])
-
-
-def to_json(models: Sequence[PublishedModel], folder: Path | None) -> str:
-    """Give the models as JSON: all their attributes, their addresses, and where they lie.
-
-    Parameters
-    ----------
-    models
-        The models.
-    folder
-        Where models are kept. ``path`` is null for a model that is not there.
-    """
-    entries = [
-        {
-            **asdict(model),
-            "url": model.url,
-            "path": str(folder / model.file) if folder and _is_in(folder, model) else None,
-        }
-        for model in models
-    ]
-    return json.dumps(entries, indent=2)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the published models: ``cryosiam-engine models list``.
-
-    Parameters
-    ----------
-    args
-        ``folder`` (or None) and ``json``.
-
-    Returns
-    -------
-    int
-        The exit code, 0.
-    """
-    show = to_json if args.json else format_table
-    sys.stdout.write(show(published_models(), models_folder(args.folder)) + "\n")
-    return 0
-
-
-def _is_in(folder: Path | None, model: PublishedModel) -> bool:
-    return folder is not None and (folder / model.file).is_file()
+    chosen = models_folder(folder)
+    if chosen is None:
+        raise ConfigurationError(
+            "It is not known in which folder the models are kept.",
+            remedy=f"Give it with --folder, or set {FOLDER_VARIABLE}.",
+        )
+    return chosen.absolute()

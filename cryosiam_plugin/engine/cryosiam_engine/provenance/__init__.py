@@ -1,0 +1,1 @@
+"""Where a file comes from: keeping what a run was made with, and finding it again."""

@@ -1,0 +1,161 @@
+"""``cryosiam-engine slurm``: submit, follow, look, cancel, try again."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryosiam_engine.errors import BusyError, ConfigurationError, EngineError
+from cryosiam_engine.files import output_error
+from cryosiam_engine.slurm.errors import SlurmError
+from cryosiam_engine.slurm.files import only_one
+from cryosiam_engine.slurm.follower import Follower
+from cryosiam_engine.slurm.journal import JOURNAL
+from cryosiam_engine.slurm.live import LiveTable
+from cryosiam_engine.slurm.new_run import RUNS, new_run
+from cryosiam_engine.slurm.progress import in_words
+from cryosiam_engine.slurm.retries import retry_failed
+from cryosiam_engine.slurm.run import LOCK, SlurmRun
+from cryosiam_engine.slurm.submitting import submit_planned
+
+logger = logging.getLogger(__name__)
+
+
+def submit(args: argparse.Namespace) -> int:
+    """Submit the command that `args` names for all its tomograms, and follow it.
+
+    Returns
+    -------
+    int
+        0: all done (or, with ``--detach``, submitted); 1: some tomograms failed.
+
+    Raises
+    ------
+    EngineError
+        When the configuration is wrong, or Slurm refuses.
+    """
+    with _slurm_errors():
+        run = new_run(args)
+    logger.info("The run's folder: %s", run.folder)
+    return _go(run, detach=args.detach)
+
+
+def follow_up(args: argparse.Namespace) -> int:
+    """Do what `args` says with a run that was submitted before.
+
+    Returns
+    -------
+    int
+        0: all done, or nothing failed so far; 1: some tomograms failed.
+
+    Raises
+    ------
+    EngineError
+        When there is no such run, somebody follows it already, or Slurm does not answer.
+    """
+    folder = _find_run(Path(args.folder))
+    with _slurm_errors():
+        run = SlurmRun.open(folder, is_read_only=args.job == "status")
+        if args.job == "status":
+            poll = Follower(run).poll()
+            sys.stdout.write(f"{folder}\n{in_words(poll.progress)}\n")
+            _report_failures(run)
+            return int(poll.progress.n_failed > 0)
+        if args.job == "cancel":
+            run.cancel()
+            logger.info("Cancelled.")
+            return 0
+        if args.job == "follow":
+            return _go(run, detach=False)
+        with _lock(run):
+            count = retry_failed(run)
+        logger.info("%d tomograms are computed once more.", count)
+        return _go(run, detach=args.detach)
+
+
+def _go(run: SlurmRun, *, detach: bool) -> int:
+    """Submit a run, and follow it to its end unless it is left alone."""
+    with _slurm_errors(), _lock(run):
+        if detach:
+            submit_planned(run)
+            ids = " ".join(one.job_id for one in run.journal.active)
+            logger.info("Submitted: %s. Go on: cryosiam-engine slurm follow %s", ids, run.folder)
+            return 0
+        try:
+            _follow(run)
+        except KeyboardInterrupt:
+            logger.warning(
+                "No longer followed; the jobs go on. cryosiam-engine slurm follow|cancel %s",
+                run.folder,
+            )
+            raise
+    _report_failures(run)
+    return int(any(failure.is_final for failure in run.journal.failures.values()))
+
+
+def _follow(run: SlurmRun) -> None:
+    follower = Follower(run)
+    with LiveTable() as table:
+        while True:
+            poll = follower.poll()
+            for stem, failure in poll.failed.items():
+                table.say(f"{stem}: failed ({failure.reason}): {failure.text}")
+            table.show(poll.progress)
+            if poll.is_over:
+                return
+            time.sleep(follower.interval)
+
+
+def _report_failures(run: SlurmRun) -> None:
+    failed = {s: f for s, f in run.journal.failures.items() if f.is_final}
+    if failed:
+        logger.warning(
+            "%d failed: %s. Once more: cryosiam-engine slurm retry-failed %s",
+            len(failed),
+            ", ".join(f"{stem} ({failure.reason})" for stem, failure in failed.items()),
+            run.folder,
+        )
+
+
+def _find_run(folder: Path) -> Path:
+    """The run's folder, given it or the prediction folder."""
+    if (folder / JOURNAL).is_file():
+        return folder
+    runs = [path.parent for path in (folder / RUNS).glob(f"*/{JOURNAL}")]
+    if not runs:
+        raise ConfigurationError(
+            f"{folder} has no run on Slurm.",
+            remedy="Give the folder that 'cryosiam-engine slurm' has named, or prediction_folder.",
+        )
+    return max(runs, key=lambda run: run.stat().st_ctime)
+
+
+@contextmanager
+def _lock(run: SlurmRun) -> Iterator[None]:
+    with only_one(run.folder / LOCK) as is_mine:
+        if not is_mine:
+            raise BusyError(
+                f"{run.folder} is followed by another process already.",
+                remedy="Look with 'cryosiam-engine slurm status', or end the other process.",
+            )
+        yield
+
+
+@contextmanager
+def _slurm_errors() -> Iterator[None]:
+    """Turn errors of Slurm and of its files into the engine's."""
+    try:
+        yield
+    except SlurmError as error:
+        raise EngineError(error.message, remedy=error.remedy) from error
+    except (EngineError, BrokenPipeError):
+        raise
+    except ValueError as error:
+        raise ConfigurationError(str(error), remedy="Submit anew.") from error
+    except OSError as error:
+        raise output_error(error, Path(error.filename or "the run's folder")) from error
