@@ -19,12 +19,20 @@ if VERSION is None:
 ENGINE = [
     str(path.relative_to(HERE / "cryosiam_plugin"))
     for path in sorted((HERE / "cryosiam_plugin/engine").rglob("*"))
-    if path.suffix in {".py", ".toml", ".yaml", ".md", ".typed", ".html", ".css", ".js"}
+    if path.suffix
+    in {".py", ".toml", ".yaml", ".md", ".typed", ".html", ".css", ".js", ".safetensors"}
     and not any(part.endswith((".egg-info", "__pycache__", "build")) for part in path.parts)
 ]
 
 README = HERE / "README.md"
-PLUGIN_FILES = ["protocols.conf", "icon.png", "install_engine.sh", "templates/*"]
+PLUGIN_FILES = [
+    "protocols.conf",
+    "icon.png",
+    "install_engine.sh",
+    "install_models.sh",
+    "containers/*",
+    "templates/*",
+]
 
 setup(
     name="scipion-em-cryosiam",

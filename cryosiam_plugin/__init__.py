@@ -12,6 +12,7 @@ from pyworkflow import VarTypes
 from pyworkflow.utils import Environ
 
 from cryosiam_plugin import constants
+from cryosiam_plugin.container_installation import IMAGE, image_commands
 from cryosiam_plugin.installation import ENVIRONMENT, engine_commands, models_commands
 from cryosiam_plugin.launcher import (
     LaunchError,
@@ -19,7 +20,12 @@ from cryosiam_plugin.launcher import (
     choose_runtime,
     engine_environment,
 )
-from cryosiam_plugin.published_models import PublishedModel, read_published_models
+from cryosiam_plugin.published_models import (
+    BuiltInModel,
+    PublishedModel,
+    read_built_in_models,
+    read_published_models,
+)
 from cryosiam_plugin.viewer_preference import prefer_our_viewer
 
 __version__ = "0.1.0"
@@ -49,10 +55,10 @@ class Plugin(pwem.Plugin):
             "Python environment), or auto (the container where one is set, else native).",
             var_type=VarTypes.STRING,
         )
-        cls._defineVar(
+        cls._defineEmVar(
             constants.CRYOSIAM_SIF,
-            "",
-            description="Container image (SIF file) with CryoSiam's engine. Empty: no container.",
+            f"{constants.SIF_PACKAGE}-{__version__}/{IMAGE}",
+            description="Container image (SIF file) with CryoSiam's engine; it need not exist.",
             var_type=VarTypes.PATH,
         )
         cls._defineVar(
@@ -105,6 +111,11 @@ class Plugin(pwem.Plugin):
         return list(read_published_models())
 
     @classmethod
+    def builtInModels(cls) -> list[BuiltInModel]:
+        """The models that come with the engine, for trying out, in the order of use."""
+        return list(read_built_in_models())
+
+    @classmethod
     def getEnviron(cls) -> Environ:
         """The environment for the engine, without Scipion's own Python and libraries."""
         return Environ(engine_environment(os.environ))
@@ -142,11 +153,25 @@ class Plugin(pwem.Plugin):
         # There is no archive to unpack, and asking Scipion's server for its empty one would only
         # fail on a computer without the internet.
         nothing = {"tar": "void.tgz", "url": "file:/dev/null"}
+        models = cls.publishedModels()
+        # The last one is what the name without a version means.
+        for version, chosen in [
+            *((m.name, [m]) for m in models),
+            (constants.MODELS_VERSION, models),
+        ]:
+            env.addPackage(
+                constants.MODELS_PACKAGE,
+                version=version,
+                commands=models_commands(chosen),
+                neededProgs=["bash"],
+                default=False,
+                **nothing,
+            )
         env.addPackage(
-            constants.MODELS_PACKAGE,
-            version=constants.MODELS_VERSION,
-            commands=models_commands(cls.publishedModels()),
-            neededProgs=["wget"],
+            constants.SIF_PACKAGE,
+            version=__version__,
+            commands=image_commands(),
+            neededProgs=["bash"],
             default=False,
             **nothing,
         )

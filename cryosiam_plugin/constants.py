@@ -22,6 +22,7 @@ RUNTIMES = (RUNTIME_AUTO, RUNTIME_APPTAINER, RUNTIME_NATIVE)
 
 # Scipion finds a package by the part of its name before the first hyphen.
 ENGINE_PACKAGE = "cryosiam_engine"
+SIF_PACKAGE = "cryosiam_sif"
 MODELS_PACKAGE = "cryosiam_models"
 MODELS_VERSION = "1.0"
 #: What pip installs as PyTorch; on Linux this build runs on NVIDIA GPUs and on CPUs.

@@ -82,6 +82,9 @@ class EngineStatus:
         What decides the result: sha256 of configuration and model, identity of the inputs.
     summary
         Numbers about the result, as the engine counts them.
+    origin
+        What it was made with: versions, container image, where the configuration is kept. Empty
+        in what earlier engines wrote.
     """
 
     command: str
@@ -100,6 +103,7 @@ class EngineStatus:
     host: str = ""
     process: int = 0
     updated: str = ""
+    origin: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_done(self) -> bool:
@@ -122,6 +126,18 @@ class EngineStatus:
         """The sha256 of the model's file, where the engine names it."""
         value = self.determinants.get("model_sha256")
         return str(value) if value else None
+
+    @property
+    def config_sha256(self) -> str | None:
+        """The sha256 of the configuration, where the command has one."""
+        value = self.determinants.get("config_sha256")
+        return str(value) if value else None
+
+    @property
+    def image(self) -> dict[str, str] | None:
+        """The container image that it was made in: path, sha256, version, as far as known."""
+        image = self.origin.get("image")
+        return {str(name): str(value) for name, value in image.items()} if image else None
 
     def output_of_kind(self, kind: str, suffix: str = "") -> Path | None:
         """Find the file of a kind, such as ``labels``, that ends with `suffix`.

@@ -10,17 +10,20 @@ import shlex
 from pathlib import Path
 from typing import List, Sequence, Tuple
 
-from cryosiam_plugin.constants import TORCH_REQUIREMENT
+from cryosiam_plugin.constants import MODELS_PACKAGE, MODELS_VERSION, TORCH_REQUIREMENT
 from cryosiam_plugin.published_models import PublishedModel
 
 HERE = Path(__file__).parent
 ENGINE_SOURCE = HERE / "engine"
 INSTALL_SCRIPT = HERE / "install_engine.sh"
+MODELS_SCRIPT = HERE / "install_models.sh"
 
 #: Folder of the environment inside the package's folder.
 ENVIRONMENT = "env"
 #: Written last: that it is there means that the installed engine has run.
 ENGINE_TARGET = "engine-installed"
+#: Is there for a moment when all models have arrived.
+MODELS_TARGET = "models-verified"
 
 #: A shell command and the files that it must leave.
 Command = Tuple[str, List[str]]
@@ -42,19 +45,23 @@ def engine_commands(source: Path = ENGINE_SOURCE, torch: str = TORCH_REQUIREMENT
 
 
 def models_commands(models: Sequence[PublishedModel]) -> list[Command]:
-    """Commands that download the published models, run in the package's folder.
+    """Commands that bring published models into the folder of models.
 
-    A model that is there already is not downloaded again; a download goes on where it stopped
-    and gets its name only when it is complete and, where its sha256 is known, verified.
+    They go to CRYOSIAM_MODELS, as it is set when the commands run, else beside the package's
+    folder, where its default is. The installed engine downloads and verifies them; without one,
+    wget does. A model that is there is verified and not downloaded again.
+
+    Parameters
+    ----------
+    models
+        Which ones.
     """
-    return [(_download(model), [model.file]) for model in models]
-
-
-def _download(model: PublishedModel) -> str:
-    file, partial = shlex.quote(model.file), shlex.quote(f"{model.file}.part")
-    steps = [f"wget -nv -c -O {partial} {shlex.quote(model.url)}"]
-    if model.sha256:
-        sums = shlex.quote(f"{model.sha256}  {model.file}.part")
-        # Away with a wrong file: a second try would take it for a download to go on with.
-        steps.append(f"{{ echo {sums} | sha256sum -c - || {{ rm {partial}; false; }}; }}")
-    return " && ".join([*steps, f"mv {partial} {file}"])
+    words = ["bash", str(MODELS_SCRIPT), MODELS_TARGET, f"{MODELS_PACKAGE}-{MODELS_VERSION}"]
+    for model in models:
+        words += [model.name, model.file, model.url, model.sha256 or "-"]
+    # Scipion skips a package whose targets are all there. A model may be gone, or the variable
+    # changed, so the target goes again once it has been seen.
+    return [
+        (" ".join(map(shlex.quote, words)), [MODELS_TARGET]),
+        (f"rm -f {MODELS_TARGET}", []),
+    ]

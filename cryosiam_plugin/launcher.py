@@ -6,6 +6,7 @@ process's environment: no Scipion, so that a command line can be tested without 
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 from dataclasses import dataclass, field
@@ -14,12 +15,15 @@ from typing import Iterable, Mapping, Sequence
 
 from cryosiam_plugin.binds import bind_options, bind_paths
 from cryosiam_plugin.constants import CRYOSIAM_MODELS
+from cryosiam_plugin.container_checks import has_nvidia_gpu
+from cryosiam_plugin.image_digest import image_variables
 from cryosiam_plugin.runtime import (
     LaunchError,
     LaunchSettings,
     Runtime,
     choose_runtime,
     find_apptainer,
+    try_runtime,
 )
 
 __all__ = [
@@ -33,6 +37,8 @@ __all__ = [
     "engine_environment",
     "find_apptainer",
 ]
+
+logger = logging.getLogger(__name__)
 
 #: What Scipion's Python, conda and site set-ups leave in the environment and the engine must not
 #: see: its own Python would load foreign modules and, worse, a foreign cuDNN.
@@ -119,19 +125,25 @@ def engine_command(
     LaunchError
         As :func:`choose_runtime`.
     """
-    runtime = choose_runtime(settings)
+    choice = try_runtime(settings)
+    if choice.remark:
+        logger.info("%s", choice.remark)
     work_folder = Path(work_folder).absolute()
     settled = _settled_variables(settings, work_folder, use_gpu, gpu_ids, scheduler_owns_gpu)
     hidden: tuple[str, ...] = HIDDEN
-    if runtime is Runtime.NATIVE:
+    if choice.runtime is Runtime.NATIVE:
         # -I: neither the user's site-packages nor the folder it is started in.
         start = [settings.engine_python, "-I", "-m", "cryosiam_engine.cli"]
     else:
         hidden = HIDDEN_IN_CONTAINER
         settled["PYTHONNOUSERSITE"] = "1"
+        settled.update(image_variables(settings.sif))
         seen = [work_folder, work_folder / "tmp", *inputs, Path(settings.models)]
         seen += map(Path, _cache_folders(settled))
-        start = _container_start(settings, seen, use_gpu)
+        # The GPU of a queue's job is on another computer. One that is asked for and not there is
+        # an error of the engine, as it is without a container.
+        gpu_support = use_gpu and (scheduler_owns_gpu or has_nvidia_gpu())
+        start = _container_start(settings, seen, gpu_support)
     words = [word for name in hidden for word in ("-u", name)]
     words += [f"{name}={value}" for name, value in settled.items()]
     words += [*start, *argv]
@@ -188,10 +200,12 @@ def _cache_folders(settled: Mapping[str, str]) -> list[str]:
     return [folder for folder in chosen if folder]
 
 
-def _container_start(settings: LaunchSettings, seen: Iterable[Path], use_gpu: bool) -> list[str]:
+def _container_start(
+    settings: LaunchSettings, seen: Iterable[Path], gpu_support: bool
+) -> list[str]:
     """The words that start the engine in the container."""
     program = find_apptainer(settings) or settings.apptainer
-    words = [program, "exec", *(["--nv"] if use_gpu else [])]
+    words = [program, "exec", *(["--nv"] if gpu_support else [])]
     words += bind_options([Path.cwd(), *seen])
     words += [word for bind in settings.extra_binds for word in ("--bind", bind)]
     return [*words, "--pwd", str(Path.cwd()), settings.sif, "cryosiam-engine"]

@@ -18,6 +18,12 @@ from cryosiam_plugin.constants import (
     RUNTIME_AUTO,
     RUNTIME_NATIVE,
     RUNTIMES,
+    SIF_PACKAGE,
+)
+from cryosiam_plugin.container_checks import (
+    CONTAINER_FOLDER,
+    enclosing_container,
+    start_failure,
 )
 
 
@@ -73,31 +79,55 @@ class LaunchSettings:
     extra_binds: tuple[str, ...] = ()
 
 
-def choose_runtime(settings: LaunchSettings) -> Runtime:
-    """Decide between the container and the native environment.
+@dataclass(frozen=True)
+class Choice:
+    """Where the engine is run, and what the user should know about that.
 
-    ``auto`` takes the container where an image and a program to run it are there, else the
-    native environment.
+    Attributes
+    ----------
+    runtime
+        The choice.
+    remark
+        Why a container that is set is not used; else empty.
+    """
+
+    runtime: Runtime
+    remark: str = ""
+
+
+def choose_runtime(settings: LaunchSettings) -> Runtime:
+    """Decide between the container and the native environment by what is there; nothing is run.
+
+    ``auto`` takes the container where an image and a program to run it are there and this is not
+    a container itself, else the native environment.
 
     Raises
     ------
     LaunchError
         When what is asked for is not there.
     """
-    if settings.runtime not in RUNTIMES:
-        raise LaunchError(
-            f"{CRYOSIAM_RUNTIME} is '{settings.runtime}'.",
-            remedy=f"Set it to one of {', '.join(RUNTIMES)} in Scipion's configuration.",
-        )
-    container, native = _container_problem(settings), _native_problem(settings)
-    if settings.runtime == RUNTIME_APPTAINER:
-        return _unless(container, Runtime.APPTAINER)
-    if settings.runtime == RUNTIME_NATIVE:
-        return _unless(native, Runtime.NATIVE)
-    if container is None:
-        return Runtime.APPTAINER
-    # Somebody who set an image wants to hear what is wrong with it, not how to install another way.
-    return _unless(container if native and settings.sif else native, Runtime.NATIVE)
+    return _choice(settings).runtime
+
+
+def try_runtime(settings: LaunchSettings) -> Choice:
+    """Decide as :func:`choose_runtime`; where there is a choice, the container must also start.
+
+    Raises
+    ------
+    LaunchError
+        When what is asked for is not there.
+    """
+    choice = _choice(settings)
+    if settings.runtime != RUNTIME_AUTO or choice.runtime is not Runtime.APPTAINER:
+        return choice
+    if _native_problem(settings) is not None:
+        return choice  # there is no other: what is wrong with it is said when it is run
+    program = find_apptainer(settings) or settings.apptainer
+    failure = start_failure(program, settings.sif)
+    if not failure:
+        return choice
+    remark = f"The container image {settings.sif} does not start here ({failure}): "
+    return Choice(Runtime.NATIVE, f"{remark}the engine runs in its own environment instead.")
 
 
 def find_apptainer(settings: LaunchSettings) -> str | None:
@@ -106,10 +136,40 @@ def find_apptainer(settings: LaunchSettings) -> str | None:
     return next(filter(None, map(shutil.which, names)), None)
 
 
+def _choice(settings: LaunchSettings) -> Choice:
+    if settings.runtime not in RUNTIMES:
+        raise LaunchError(
+            f"{CRYOSIAM_RUNTIME} is '{settings.runtime}'.",
+            remedy=f"Set it to one of {', '.join(RUNTIMES)} in Scipion's configuration.",
+        )
+    container, native = _container_problem(settings), _native_problem(settings)
+    if settings.runtime == RUNTIME_APPTAINER:
+        return Choice(_unless(container, Runtime.APPTAINER))
+    if settings.runtime == RUNTIME_NATIVE:
+        return Choice(_unless(native, Runtime.NATIVE))
+    container = _nesting_problem() or container
+    if container is None:
+        return Choice(Runtime.APPTAINER)
+    if native is not None:
+        raise _both(native, container)
+    # Who made an image wonders why it is not used; who has none need not be told.
+    has_image = bool(settings.sif) and _is_image(Path(settings.sif))
+    remark = f"{container.message} The engine runs in its own environment." if has_image else ""
+    return Choice(Runtime.NATIVE, remark)
+
+
 def _unless(problem: LaunchError | None, runtime: Runtime) -> Runtime:
     if problem is not None:
         raise problem
     return runtime
+
+
+def _both(native: LaunchError, container: LaunchError) -> LaunchError:
+    """What to say where neither the environment nor the container is complete."""
+    return LaunchError(
+        f"{native.message} {container.message}",
+        remedy=f"{native.remedy} Or, for a container: {container.remedy}",
+    )
 
 
 def _native_problem(settings: LaunchSettings) -> LaunchError | None:
@@ -130,15 +190,18 @@ def _native_problem(settings: LaunchSettings) -> LaunchError | None:
 
 
 def _container_problem(settings: LaunchSettings) -> LaunchError | None:
+    build = (
+        f"Build the image with 'scipion3 installb {SIF_PACKAGE}', or set {CRYOSIAM_SIF} to one "
+        "that was built elsewhere"
+    )
     if not settings.sif:
         return LaunchError(
-            f"{CRYOSIAM_SIF} is not set: there is no container image to run.",
-            remedy=f"Set it to the image of CryoSiam's engine, or {CRYOSIAM_RUNTIME} to native.",
+            f"{CRYOSIAM_SIF} is empty: there is no container image to run.", remedy=f"{build}."
         )
-    if not Path(settings.sif).exists():
+    if not _is_image(Path(settings.sif)):
         return LaunchError(
             f"The container image {settings.sif} does not exist.",
-            remedy=f"Correct {CRYOSIAM_SIF}, or set {CRYOSIAM_RUNTIME} to native.",
+            remedy=f"{build}, or {CRYOSIAM_RUNTIME} to native.",
         )
     if find_apptainer(settings) is None:
         named = f" ({CRYOSIAM_APPTAINER} is {settings.apptainer})" if settings.apptainer else ""
@@ -148,3 +211,18 @@ def _container_problem(settings: LaunchSettings) -> LaunchError | None:
             f"{CRYOSIAM_RUNTIME} to native.",
         )
     return None
+
+
+def _is_image(path: Path) -> bool:
+    """Whether this is a file, or an image's content in a folder (a sandbox)."""
+    return path.is_file() or (path / CONTAINER_FOLDER.name).is_dir()
+
+
+def _nesting_problem() -> LaunchError | None:
+    around = enclosing_container()
+    if not around:
+        return None
+    return LaunchError(
+        f"Scipion itself runs in a container ({around}), and another one rarely starts inside.",
+        remedy=f"Set {CRYOSIAM_RUNTIME} to apptainer to try it all the same.",
+    )

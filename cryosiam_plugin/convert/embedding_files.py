@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 from typing import Iterable, Iterator, NamedTuple, Sequence
 
 import h5py
+
+from cryosiam_plugin.convert.whole_files import replacing
 
 #: What the engine writes for a tomogram, behind its name.
 EMBEDS_ENDING = "_embeds.h5"
@@ -53,7 +54,7 @@ def write_centers(path: Path, tsId: str, centres: Iterable[tuple[int, Sequence[f
     centres
         Label and voxel index (z, y, x) of each particle.
     """
-    with _Replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(CENTERS_HEADER)
         for label, index in centres:
@@ -62,30 +63,12 @@ def write_centers(path: Path, tsId: str, centres: Iterable[tuple[int, Sequence[f
 
 def gather_centers(folder: Path, path: Path) -> None:
     """Write one table of all tables of centres in a folder."""
-    with _Replacing(path) as partial, partial.open("w", encoding="utf-8") as stream:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as stream:
         stream.write(",".join(CENTERS_HEADER) + "\n")
         for table in sorted(folder.glob("*.csv")):
             with table.open(encoding="utf-8") as lines:
                 next(lines)
                 stream.writelines(lines)
-
-
-class _Replacing:
-    """A partial file that replaces the whole one at the end, if all went well."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-
-    def __enter__(self) -> Path:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        return self._partial
-
-    def __exit__(self, kind: object, *rest: object) -> None:
-        if kind is None:
-            self._partial.replace(self._path)
-        else:
-            self._partial.unlink(missing_ok=True)
 
 
 def read_labels(path: Path) -> list[int]:

@@ -10,9 +10,11 @@ from cryosiam_plugin.protocols.protocol_import_model import ProtCryosiamImportMo
 from cryosiam_plugin.protocols.protocol_instance_filter import ProtCryosiamInstanceFilter
 from cryosiam_plugin.protocols.protocol_instances import ProtCryosiamInstances
 from cryosiam_plugin.protocols.protocol_lamella import ProtCryosiamLamella
+from cryosiam_plugin.protocols.protocol_masks import ProtCryosiamMasksFromCoordinates
 from cryosiam_plugin.protocols.protocol_particles import ProtCryosiamParticles
 from cryosiam_plugin.protocols.protocol_selection import ProtCryosiamSelection
 from cryosiam_plugin.protocols.protocol_semantic import ProtCryosiamSemantic
+from cryosiam_plugin.protocols.protocol_train_semantic import ProtCryosiamTrainSemantic
 
 __all__ = [
     "ProtCryosiamBase",
@@ -23,7 +25,9 @@ __all__ = [
     "ProtCryosiamInstanceFilter",
     "ProtCryosiamInstances",
     "ProtCryosiamLamella",
+    "ProtCryosiamMasksFromCoordinates",
     "ProtCryosiamParticles",
     "ProtCryosiamSelection",
     "ProtCryosiamSemantic",
+    "ProtCryosiamTrainSemantic",
 ]

@@ -2,20 +2,22 @@
 
 A ``.ckpt`` file is a zip archive whose ``data.pkl`` names the weights and describes the network.
 Scipion's Python has no PyTorch, so only that description is read: every class that the pickle
-asks for is replaced by an inert stand-in, and no weight is touched. The engine itself reads (and
-judges) the file again, by its own rules, before it computes anything.
+asks for is replaced by an inert stand-in, and no weight is touched. A ``.safetensors`` file begins
+with its description. The engine itself reads (and judges) the file again, by its own rules, before
+it computes anything.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import pickle
 import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 #: Name of the task's own head (or decoder, or encoder) among the weights; the first that occurs.
 _TASKS: tuple[tuple[str, str], ...] = (
@@ -25,7 +27,15 @@ _TASKS: tuple[tuple[str, str], ...] = (
     ("_model.decoder.", "backbone"),
     ("_model.encoder.fc.0.", "embedding"),
 )
-_REMEDY = "Give the .ckpt file as it was published or as CryoSiam's training wrote it."
+_REMEDY = (
+    "Give the .ckpt or .safetensors file as it was published or as CryoSiam's training wrote it."
+)
+_ZIP_START = b"PK"
+#: Bytes; the format's own limit.
+_LONGEST_HEADER = 100_000_000
+
+#: How the names of models end.
+MODEL_SUFFIXES = (".ckpt", ".safetensors")
 
 
 class CheckpointSummaryError(ValueError):
@@ -43,10 +53,13 @@ class CheckpointSummary:
         ``backbone`` or ``embedding``.
     n_classes
         Classes of a semantic model, without the background; 0 of others.
+    head_filters
+        Channels of the layers of its heads; empty where the file does not say.
     """
 
     task: str
     n_classes: int
+    head_filters: tuple[int, ...] = ()
 
 
 def sha256_of(path: str) -> str:
@@ -64,7 +77,7 @@ def summarise_checkpoint(path: str) -> CheckpointSummary:
     Parameters
     ----------
     path
-        The ``.ckpt`` file.
+        The ``.ckpt`` or ``.safetensors`` file.
 
     Raises
     ------
@@ -81,7 +94,12 @@ def summarise_checkpoint(path: str) -> CheckpointSummary:
     channels = network.get("out_channels") if task == "semantic" else 0
     # One channel is one class against the background; more channels count the background.
     n_classes = max(channels - 1, 1) if isinstance(channels, int) and channels > 0 else 0
-    return CheckpointSummary(task, n_classes)
+    return CheckpointSummary(task, n_classes, _numbers(network.get("filters")))
+
+
+def _numbers(value: Any) -> tuple[int, ...]:
+    items = value if isinstance(value, (list, tuple)) else ()
+    return tuple(item for item in items if isinstance(item, int))
 
 
 def _section(content: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -96,17 +114,39 @@ def _content(path: str) -> dict[str, Any]:
     if not Path(path).is_file():
         raise CheckpointSummaryError(f"There is no model file {path}. Correct its path.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith("data.pkl")]
-            data = archive.read(names[0])
-        content = _Reader(io.BytesIO(data)).load()
+        with Path(path).open("rb") as file:
+            # Its content says what it is: a zip archive, or a length and then JSON.
+            start = file.read(9)
+            zipped = start.startswith(_ZIP_START) or not start.endswith(b"{")
+            file.seek(0)
+            content = _from_zip(file) if zipped else _from_safetensors(file)
     except (zipfile.BadZipFile, pickle.UnpicklingError, LookupError, ValueError) as error:
         raise CheckpointSummaryError(f"{path} is damaged or no checkpoint. {_REMEDY}") from error
-    except (OSError, EOFError, TypeError, AttributeError) as error:
+    except (OSError, EOFError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointSummaryError(f"{path} cannot be read: {error}. {_REMEDY}") from error
     if not isinstance(content, dict):
         raise CheckpointSummaryError(f"{path} is no checkpoint. {_REMEDY}")
     return content
+
+
+def _from_zip(file: BinaryIO) -> Any:
+    with zipfile.ZipFile(file) as archive:
+        names = [name for name in archive.namelist() if name.endswith("data.pkl")]
+        data = archive.read(names[0])
+    return _Reader(io.BytesIO(data)).load()
+
+
+def _from_safetensors(file: BinaryIO) -> dict[str, Any]:
+    """The header in the layout of a checkpoint; the weights behind it are not read."""
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= _LONGEST_HEADER:
+        raise ValueError("the header has no possible length")
+    header = json.loads(file.read(length).decode("utf-8"))
+    metadata = header.pop("__metadata__")
+    return {
+        "state_dict": header,
+        "hyper_parameters": json.loads(metadata["hyper_parameters"]),
+    }
 
 
 class _Inert:

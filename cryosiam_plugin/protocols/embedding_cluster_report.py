@@ -9,6 +9,11 @@ from cryosiam_plugin.protocols.embedding_cluster_form import METHODS
 from cryosiam_plugin.protocols.embedding_clusters import cluster_lines
 from cryosiam_plugin.protocols.information import REFERENCE, counted
 from cryosiam_plugin.protocols.part import ProtocolPart
+from cryosiam_plugin.protocols.provenance import (
+    configuration_sentence,
+    engine_words,
+    image_lines,
+)
 
 
 class ClusterReport(ProtocolPart):
@@ -38,6 +43,7 @@ class ClusterReport(ProtocolPart):
                 "spectral clustering."
             )
         lines += cluster_lines(sizes)
+        lines += image_lines(self._record())
         lines += [f"*Note*: {warning}" for warning in self._record().get("warnings", [])]
         return lines + self._mapLines()
 
@@ -46,13 +52,18 @@ class ClusterReport(ProtocolPart):
         if not sizes:
             return []
         embeddings = self.inputEmbeddings.get()
-        model = f" (model {embeddings.getModelName()})" if embeddings is not None else ""
+        model = ""
+        if embeddings is not None:
+            digest = embeddings.getSha256() or "unknown"
+            model = f" (model {embeddings.getModelName()}, SHA-256 {digest})"
         found = sum(1 for cluster in sizes if cluster)
-        return [
+        said = [
             f"The CryoSiam [{REFERENCE}] embeddings{model} of {sum(sizes.values())} particles were "
             f"clustered by {METHODS[self.method.get()]} into {found} clusters (seed "
-            f"{self.seed.get()}), using cryosiam-engine {self._record().get('version', '')}."
+            f"{self.seed.get()}), using {engine_words(self._record())}.",
+            configuration_sentence(self._record()),
         ]
+        return [sentence for sentence in said if sentence]
 
     def _citations(self) -> list[str]:
         return [REFERENCE]

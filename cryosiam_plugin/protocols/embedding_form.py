@@ -139,7 +139,7 @@ def defineNetworkParams(form: Any) -> None:
         expertLevel=LEVEL_ADVANCED,
         label="Input of the network (voxels)",
         help="Edge of the cube that the network gets, as it was in its training. The published "
-        "models have 64.",
+        "models have 64; a demo model's own is taken.",
     )
     form.addParam(
         "contrastive",
@@ -148,7 +148,7 @@ def defineNetworkParams(form: Any) -> None:
         expertLevel=LEVEL_ADVANCED,
         label="Contrastive model?",
         help="How the model was trained. All published models are contrastive: their embeddings "
-        "have length 1.",
+        "have length 1. Of a demo model it is known.",
     )
     form.addParam(
         "tiling",

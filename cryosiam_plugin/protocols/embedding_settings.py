@@ -51,11 +51,14 @@ class EmbeddingSettings(RunConfiguration):
         keys = super()._configuration()
         keys.pop("mask_folder", None)
         edge = self.patchSize.get()
-        keys.setdefault("parameters", {})["data"] = {"patch_size": [edge, edge, edge]}
+        data = {"patch_size": [edge, edge, edge]}
+        data.update(chosenModel(self).required.get("parameters", {}).get("data", {}))
+        keys.setdefault("parameters", {})["data"] = data
         return keys
 
     def _configurationKeys(self) -> dict[str, Any]:
-        keys: dict[str, Any] = {"contrastive": bool(self.contrastive.get())}
+        contrastive = chosenModel(self).required.get("contrastive", self.contrastive.get())
+        keys: dict[str, Any] = {"contrastive": bool(contrastive)}
         if self._fromParticles():
             return {
                 **keys,
@@ -78,7 +81,7 @@ class EmbeddingSettings(RunConfiguration):
         return self._trainedMasking()
 
     def _trainedMasking(self) -> int | None:
-        """Of the chosen model, if it is one of the published ones."""
-        name = Path(chosenModel(self).path).name
-        published = self.getClassPackage().Plugin.publishedModels()
-        return next((model.masking_type for model in published if model.file == name), None)
+        """Of the chosen model, if it is a published or a built-in one."""
+        name, plugin = Path(chosenModel(self).path).name, self.getClassPackage().Plugin
+        known = [*plugin.publishedModels(), *plugin.builtInModels()]
+        return next((model.masking_type for model in known if model.file == name), None)

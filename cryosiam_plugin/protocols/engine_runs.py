@@ -23,12 +23,17 @@ class EngineRuns(ProtocolPart):
 
         Returns when its process has ended.
         """
-        predicts = command.endswith("_predict")
+        computes = self._runsNetwork(command)
         argv = [command, "--config_file", str(self._configFile())]
-        if predicts:
+        if computes:
             argv += self._computeOptions()
         argv += [word for tsId in tsIds for word in ("--filename", f"{tsId}.mrc")]
-        useGpu = predicts and self.usesGpu()
+        return self._startEngine(argv, tsIds, useGpu=computes and self.usesGpu())
+
+    def _startEngine(
+        self, argv: list[str], tsIds: list[str], *, useGpu: bool = False
+    ) -> ProcessEnd:
+        """Run the engine with some arguments, the first is its command; wait for its end."""
         line = engine_command(
             self._launchSettings(),
             argv,
@@ -39,7 +44,7 @@ class EngineRuns(ProtocolPart):
             scheduler_owns_gpu=self.useQueue(),
         )
         what = f"{counted(len(tsIds), 'tomogram')}: {', '.join(tsIds)}" if tsIds else "everything"
-        self.info(magentaStr(f"{command}: {what}"))
+        self.info(magentaStr(f"{argv[0]}: {what}"))
         # A queue's own programs need the environment that they were set up in.
         environment = None if self.useQueueForSteps() else Environ(line.environment)
 
@@ -78,6 +83,10 @@ class EngineRuns(ProtocolPart):
     def _needsGpuSlot(self) -> bool:
         # Where every process is a job of its own, the queue has the GPUs, not Scipion's slots.
         return self.usesGpu() and not self.useQueueForSteps()
+
+    def _runsNetwork(self, command: str) -> bool:
+        """Whether a command takes the options about device and precision."""
+        return command.endswith("_predict")
 
     def _computes(self) -> bool:
         """Whether a network is run at all."""

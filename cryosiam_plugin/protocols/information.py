@@ -7,6 +7,12 @@ from typing import Any
 
 from cryosiam_plugin.engine_status import EngineStatus
 from cryosiam_plugin.protocols.part import ProtocolPart
+from cryosiam_plugin.protocols.provenance import (
+    configuration_sentence,
+    engine_words,
+    image_lines,
+    note_engine,
+)
 
 #: Voxel sizes of tomogram and model may differ by this share before the user is warned.
 VOXEL_SIZE_SHARE = 0.1
@@ -49,6 +55,7 @@ class Information(ClassLabel):
                 version=first.engine_version,
             )
             statuses = [first] if first is last else [first, last]
+            note_engine(record, statuses)
             seconds = sum(sum(status.seconds.values()) for status in statuses)
             record.setdefault("seconds", {})[tsId] = round(seconds, 1)
             said = [warning for status in statuses for warning in status.warnings]
@@ -109,6 +116,7 @@ class Information(ClassLabel):
             )
         if record.get("model"):
             lines.append(f"Model: {record['model']}{_short(record['sha256'])}.")
+        lines += image_lines(record)
         lines += self._resultLines()
         if failures:
             lines += [
@@ -136,11 +144,13 @@ class Information(ClassLabel):
         model = ""
         if record.get("model"):
             model = f" with the model {record['model']} (SHA-256 {record['sha256'] or 'unknown'})"
-        return [
+        said = [
             f"{counted(n_done, 'tomogram')} {'was' if n_done == 1 else 'were'} {self._doneWord} "
             f"by CryoSiam [{REFERENCE}]{model}, "
-            f"{self._methodsSettings()}using cryosiam-engine {record.get('version', '')}."
+            f"{self._methodsSettings()}using {engine_words(record)}.",
+            configuration_sentence(record),
         ]
+        return [sentence for sentence in said if sentence]
 
     def _methodsSettings(self) -> str:
         """The settings that a reader must know, ending in a comma and a blank; may be empty."""

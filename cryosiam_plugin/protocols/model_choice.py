@@ -1,4 +1,4 @@
-"""Which model a protocol runs: a published one, a file, or a model of this project."""
+"""Which model a protocol runs: published or built in, a file, or a model of this project."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any, Sequence
 
 from pyworkflow.protocol.params import EnumParam, FileParam, PointerParam
 
+from cryosiam_plugin.constants import MODELS_PACKAGE
 from cryosiam_plugin.protocols.checkpoint_summary import (
     CheckpointSummaryError,
     summarise_checkpoint,
 )
+from cryosiam_plugin.published_models import BuiltInModel
 
 PUBLISHED, FILE, OBJECT = range(3)
 
@@ -38,6 +40,8 @@ class ChosenModel:
         Settings that its authors document, laid out as in a configuration.
     problem
         Why it cannot be used, with what to do; empty if it can.
+    required
+        Settings that it must have, whatever the form says, laid out as in a configuration.
     """
 
     name: str
@@ -48,15 +52,31 @@ class ChosenModel:
     voxel_size: float = 0.0
     recommended: dict[str, Any] = field(default_factory=dict)
     problem: str = ""
+    required: dict[str, Any] = field(default_factory=dict)
 
     def recommended_network(self, key: str, default: Any) -> Any:
         """A documented value of the section parameters.network, or `default`."""
         return self.recommended.get("parameters", {}).get("network", {}).get(key, default)
 
 
-def publishedFor(plugin: Any, tasks: Sequence[str]) -> list[Any]:
-    """The published models for some tasks, in the order of the form."""
-    return [model for model in plugin.publishedModels() if model.task in tasks]
+def offeredFor(plugin: Any, tasks: Sequence[str]) -> list[Any]:
+    """The models for some tasks, in the order of the form: published ones, then built-in ones."""
+    # New ones only ever come last: a saved form knows its model by its place.
+    published = [model for model in plugin.publishedModels() if model.task in tasks]
+    return published + [model for model in plugin.builtInModels() if model.task in tasks]
+
+
+def installCommand(name: str = "") -> str:
+    """The command that brings a published model, or all of them, to this machine."""
+    return f"scipion3 installb {MODELS_PACKAGE}{'-' if name else ''}{name}"
+
+
+def _label(plugin: Any, model: Any) -> str:
+    """How a model is called in the form's list."""
+    if isinstance(model, BuiltInModel):
+        return f"{model.name} (for trying out)"
+    there = model.path(plugin.getModelsFolder()).is_file()
+    return model.name if there else f"{model.name} (not installed)"
 
 
 def defineModelParams(
@@ -77,38 +97,43 @@ def defineModelParams(
     condition
         When the choice is to be made at all.
     """
-    models = publishedFor(plugin, tasks)
+    models = offeredFor(plugin, tasks)
     names = [model.name for model in models]
     lines = "\n".join(f" - *{model.name}*: {model.description}." for model in models)
     form.addParam(
         "modelSource",
         EnumParam,
-        choices=["published model", "model file", "model of this project"],
+        choices=["published or demo model", "model file", "model of this project"],
         default=PUBLISHED,
         condition=condition,
         display=EnumParam.DISPLAY_HLIST,
         label="Model from",
-        help="*published model*: one of those that the authors of CryoSiam give away.\n"
-        "*model file*: a checkpoint (.ckpt) that you have, published or trained by CryoSiam.\n"
-        "*model of this project*: the output of _import model_, which also knows the names of "
-        "the classes and the voxel size.",
+        help="*published or demo model*: one of those that the authors of CryoSiam give away, or "
+        "a small one that comes with the plugin, for trying out.\n"
+        "*model file*: a file (.ckpt, .safetensors) that you have, published or trained by "
+        "CryoSiam.\n"
+        "*model of this project*: the output of _import model_ or of a training, which also knows "
+        "the names of the classes and the voxel size.",
     )
     form.addParam(
         "publishedModel",
         EnumParam,
-        choices=names,
+        choices=[_label(plugin, model) for model in models],
         default=names.index(default),
         condition=f"{condition} and modelSource=={PUBLISHED}",
-        label="Published model",
-        help=f"{lines}\n\nThe files lie in the folder CRYOSIAM_MODELS; 'scipion3 installb "
-        "cryosiam_models' downloads them.",
+        label="Published or demo model",
+        help=f"{lines}\n\nPublished models lie in the folder CRYOSIAM_MODELS. "
+        f"'{installCommand()}' downloads all of them, '{installCommand(default)}' only that one. "
+        "Demo models come with the plugin; they were trained on simulated tomograms and are not "
+        "for real data.",
     )
     form.addParam(
         "modelFile",
         FileParam,
         condition=f"{condition} and modelSource=={FILE}",
         label="Model file",
-        help="The checkpoint (.ckpt). It is read without running any code that it may carry.",
+        help="The file (.ckpt, .safetensors). It is read without running any code that it may "
+        "carry.",
     )
     form.addParam(
         "modelObject",
@@ -151,15 +176,15 @@ def modelProblem(model: ChosenModel, tasks: Sequence[str]) -> str | None:
 
 def _published(protocol: Any) -> ChosenModel:
     plugin = protocol.getClassPackage().Plugin
-    models = publishedFor(plugin, protocol.MODEL_TASKS)
+    models = offeredFor(plugin, protocol.MODEL_TASKS)
     model = models[min(max(protocol.publishedModel.get(), 0), len(models) - 1)]
-    path = Path(plugin.getModelsFolder()) / model.file
-    problem = ""
+    if isinstance(model, BuiltInModel):
+        return builtIn(model)
+    path, problem = model.path(plugin.getModelsFolder()), ""
     if not path.is_file():
         problem = (
             f"The published model {model.name} is not on this machine: there is no {path}. "
-            "Run 'scipion3 installb cryosiam_models', or set CRYOSIAM_MODELS to the folder that "
-            "has it."
+            f"Run '{installCommand(model.name)}', or set CRYOSIAM_MODELS to the folder that has it."
         )
     chosen = ChosenModel(
         model.name,
@@ -173,9 +198,25 @@ def _published(protocol: Any) -> ChosenModel:
     return replace(chosen, n_classes=max(n_channels - 1, 0))
 
 
+def builtIn(model: BuiltInModel) -> ChosenModel:
+    """A built-in model as a choice."""
+    path = model.location
+    lacking = f"The demo model {path.name} is missing in {path.parent}. Install the plugin again."
+    return ChosenModel(
+        model.name,
+        str(path),
+        model.task,
+        dict(model.classes),
+        len(model.classes),
+        model.voxel_size,
+        problem="" if path.is_file() else lacking,
+        required=model.recommended,
+    )
+
+
 def _file(path: str) -> ChosenModel:
     if not path:
-        return ChosenModel("", "", problem="Give the model file (.ckpt).")
+        return ChosenModel("", "", problem="Give the model file (.ckpt, .safetensors).")
     name = Path(path).name
     try:
         summary = summarise_checkpoint(str(Path(path).expanduser()))

@@ -27,6 +27,7 @@ from cryosiam_plugin.protocols.embedding_runs import CLUSTERS_TABLES, SetRuns, l
 from cryosiam_plugin.protocols.engine_process import stopForgottenEngines
 from cryosiam_plugin.protocols.engine_runs import EngineRuns
 from cryosiam_plugin.protocols.information import ClassLabel
+from cryosiam_plugin.protocols.provenance import note_engine
 from cryosiam_plugin.protocols.run_configuration import RunConfiguration
 
 #: Names of the outputs.
@@ -117,7 +118,8 @@ class ProtCryosiamClusters(
         for table in Path(self._predictionFolder()).glob(CLUSTERS_TABLES):
             table.unlink()
         status = self._runOnSet(self._command())
-        record = {"warnings": list(status.warnings), "version": status.engine_version}
+        record: dict[str, Any] = {"warnings": list(status.warnings)}
+        note_engine(record, [status])
         self.clusterRecord.set(json.dumps(record, ensure_ascii=False))
         self._store(self.clusterRecord)
 

@@ -19,6 +19,7 @@ from cryosiam_plugin.protocols.checkpoint_summary import (
 )
 from cryosiam_plugin.protocols.class_lists import class_name
 from cryosiam_plugin.protocols.information import REFERENCE, ClassLabel
+from cryosiam_plugin.published_models import BuiltInModel, PublishedModel
 
 
 class CryosiamImportModelOutputs(Enum):
@@ -47,8 +48,9 @@ class ProtCryosiamImportModel(ClassLabel, EMProtocol):
             FileParam,
             important=True,
             label="Model file",
-            help="A checkpoint (.ckpt), as CryoSiam's authors publish them or as its training "
-            "writes them.",
+            help="A model (.ckpt, .safetensors), as CryoSiam's authors publish them or as its "
+            "training writes them. The wand also offers the demo models that come with the "
+            "plugin.",
         )
         form.addParam(
             "displayName",
@@ -63,7 +65,8 @@ class ProtCryosiamImportModel(ClassLabel, EMProtocol):
             default="",
             label="Names of the classes (optional)",
             help="In the order of their numbers from 1 on, separated by commas, without the "
-            "background: 'ribosome, proteasome'. For segmentation models only.",
+            "background: 'ribosome, proteasome'. For segmentation models only. Empty: as far as "
+            "the authors tell them.",
         )
         form.addParam(
             "voxelSize",
@@ -71,7 +74,8 @@ class ProtCryosiamImportModel(ClassLabel, EMProtocol):
             default=0.0,
             validators=[GE(0, error="must be 0 or more")],
             label="Voxel size (Å)",
-            help="Of the tomograms that the model was trained on. 0: unknown, no warnings then.",
+            help="Of the tomograms that the model was trained on. 0: unknown, no warnings then "
+            "(demo models know theirs).",
         )
 
     def _insertAllSteps(self) -> None:
@@ -85,16 +89,23 @@ class ProtCryosiamImportModel(ClassLabel, EMProtocol):
         link.unlink(missing_ok=True)
         link.symlink_to(source.resolve())
         model = CryosiamModel(path=str(link), task=summary.task)
-        names = self._names()
+        known = self._known()
+        names = self._names() or (known.classes if known else {})
         model.setDisplayName((self.displayName.get() or "").strip() or source.stem)
         model.setNClasses(summary.n_classes)
         model.setClassNames({c: class_name(c, names) for c in range(1, summary.n_classes + 1)})
-        model.setSamplingRate(self.voxelSize.get())
+        model.setSamplingRate(self.voxelSize.get() or getattr(known, "voxel_size", 0.0))
         model.setSha256(sha256_of(str(source)))
         self._defineOutputs(**{CryosiamImportModelOutputs.model.name: model})
 
     def _file(self) -> str:
         return str(Path((self.modelFile.get() or "").strip()).expanduser().absolute())
+
+    def _known(self) -> PublishedModel | BuiltInModel | None:
+        """What the plugin knows about the file, if it is a published or a demo model."""
+        plugin, name = self.getClassPackage().Plugin, Path(self._file()).name
+        models = [*plugin.publishedModels(), *plugin.builtInModels()]
+        return next((model for model in models if model.file == name), None)
 
     def _names(self) -> dict[int, str]:
         texts = [name.strip() for name in (self.classNames.get() or "").split(",")]
@@ -102,7 +113,7 @@ class ProtCryosiamImportModel(ClassLabel, EMProtocol):
 
     def _validate(self) -> list[str]:
         if not (self.modelFile.get() or "").strip():
-            return ["Give the model file (.ckpt)."]
+            return ["Give the model file (.ckpt, .safetensors)."]
         try:
             summary = summarise_checkpoint(self._file())
         except CheckpointSummaryError as error:

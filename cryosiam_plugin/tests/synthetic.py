@@ -27,11 +27,16 @@ SHAPE = (32, 64, 64)
 
 _WRITE_MODELS = """
 import pathlib, sys, torch
-from cryosiam_engine.demo import write_models
 from cryosiam_engine.networks import random_checkpoint
 folder = pathlib.Path(sys.argv[1])
-write_models(folder)
-torch.save(random_checkpoint("instance", seed=7), folder / "demo_instance.ckpt")
+for name, task, classes, seed in (
+    ("denoising", "denoising", 1, 1),
+    ("lamella", "semantic", 1, 5),
+    ("semantic", "semantic", 4, 6),
+    ("instance", "instance", 1, 7),
+):
+    checkpoint = random_checkpoint(task, out_channels=classes, seed=seed)
+    torch.save(checkpoint, folder / f"demo_{name}.ckpt")
 """
 
 

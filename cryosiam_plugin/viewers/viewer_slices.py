@@ -13,6 +13,7 @@ from cryosiam_plugin.protocols import (
     ProtCryosiamInstanceFilter,
     ProtCryosiamInstances,
     ProtCryosiamLamella,
+    ProtCryosiamMasksFromCoordinates,
     ProtCryosiamParticles,
     ProtCryosiamSemantic,
 )
@@ -70,6 +71,7 @@ class CryosiamProtocolViewer(_CryosiamViewer):
         ProtCryosiamParticles,
         ProtCryosiamInstances,
         ProtCryosiamInstanceFilter,
+        ProtCryosiamMasksFromCoordinates,
     ]
     _find = staticmethod(of_protocol)
 

@@ -6,6 +6,14 @@ from cryosiam_plugin.wizards.embedding_wizards import (
     CryosiamEmbeddingModelWizard,
     CryosiamParticleEdgeWizard,
 )
+from cryosiam_plugin.wizards.mask_wizards import (
+    CryosiamMaskRadiusWizard,
+    CryosiamMaskThresholdWizard,
+)
+from cryosiam_plugin.wizards.training_wizards import (
+    CryosiamClassNamesWizard,
+    CryosiamTrainingModelWizard,
+)
 from cryosiam_plugin.wizards.wizards import (
     CryosiamBoxWizard,
     CryosiamClassesWizard,
@@ -17,11 +25,15 @@ from cryosiam_plugin.wizards.wizards import (
 
 __all__ = [
     "CryosiamBoxWizard",
+    "CryosiamClassNamesWizard",
     "CryosiamClassesWizard",
     "CryosiamEmbeddingModelWizard",
     "CryosiamForegroundWizard",
     "CryosiamMaskClassesWizard",
+    "CryosiamMaskRadiusWizard",
+    "CryosiamMaskThresholdWizard",
     "CryosiamModelFileWizard",
     "CryosiamParticleEdgeWizard",
     "CryosiamTilesWizard",
+    "CryosiamTrainingModelWizard",
 ]

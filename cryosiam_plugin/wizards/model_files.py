@@ -1,4 +1,4 @@
-"""The checkpoints in a folder, and what is known about each."""
+"""The models in a folder, those that come with the plugin, and what is known about each."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Iterable, Sequence
 
 from cryosiam_plugin.protocols.checkpoint_summary import (
+    MODEL_SUFFIXES,
     CheckpointSummaryError,
     summarise_checkpoint,
 )
-from cryosiam_plugin.published_models import PublishedModel
+from cryosiam_plugin.published_models import BuiltInModel, PublishedModel
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A checkpoint.
+    """A model.
 
     Attributes
     ----------
@@ -24,7 +25,7 @@ class ModelFile:
     task
         What it was trained for.
     about
-        What it is for, where it is a published one.
+        What it is for, where it is a published or a built-in one.
     megabytes
         Its size.
     """
@@ -36,9 +37,12 @@ class ModelFile:
 
 
 def model_files(
-    folder: Path, published: Iterable[PublishedModel], tasks: Sequence[str] = ()
+    folder: Path,
+    published: Iterable[PublishedModel],
+    tasks: Sequence[str] = (),
+    built_in: Iterable[BuiltInModel] = (),
 ) -> list[ModelFile]:
-    """The checkpoints (.ckpt) of a folder, by name.
+    """The models of a folder, by name, and then the built-in ones.
 
     Parameters
     ----------
@@ -48,18 +52,30 @@ def model_files(
         The published models, recognised by their files' names.
     tasks
         Models for other tasks are left out; empty: none is.
+    built_in
+        The models that come with the plugin.
     """
     known = {model.file: model for model in published}
     found = []
-    for path in sorted(folder.glob("*.ckpt")) if folder.is_dir() else []:
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        # What begins with a dot has not arrived completely.
+        if path.suffix not in MODEL_SUFFIXES or path.name.startswith(".") or not path.is_file():
+            continue
         model = known.get(path.name)
         task = model.task if model is not None else _task(path)
         # A lamella model is a semantic one of one class: its file does not tell them apart.
         fits = {task, "lamella"} if task == "semantic" and model is None else {task}
         if not tasks or fits & set(tasks):
-            about = model.description if model is not None else ""
-            found.append(ModelFile(path, task, about, round(path.stat().st_size / 1e6)))
-    return found
+            found.append(_described(path, task, model.description if model is not None else ""))
+    return found + [
+        _described(model.location, model.task, model.description)
+        for model in built_in
+        if model.location.is_file() and (not tasks or model.task in tasks)
+    ]
+
+
+def _described(path: Path, task: str, about: str) -> ModelFile:
+    return ModelFile(path, task, about, round(path.stat().st_size / 1e6))
 
 
 def _task(path: Path) -> str:

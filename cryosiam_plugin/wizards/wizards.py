@@ -124,7 +124,7 @@ def _choose_classes(
 
 
 class CryosiamModelFileWizard(EmWizard):
-    """Choose a checkpoint from the folder of models."""
+    """Choose a file from the folder of models, or a demo model."""
 
     _targets = [  # noqa: RUF012
         (protocol, ["modelFile"]) for protocol in [*_WITH_MODEL, ProtCryosiamImportModel]
@@ -134,7 +134,7 @@ class CryosiamModelFileWizard(EmWizard):
         """Let the user choose; the form gets the file."""
         folder = Path(Plugin.getModelsFolder())
         tasks = getattr(form.protocol, "MODEL_TASKS", ())
-        found = model_files(folder, Plugin.publishedModels(), tasks)
+        found = model_files(folder, Plugin.publishedModels(), tasks, Plugin.builtInModels())
         if not found:
             form.showInfo(
                 f"There is no model for this in {folder}.\nRun 'scipion3 installb "
@@ -150,7 +150,7 @@ class CryosiamModelFileWizard(EmWizard):
             "Models",
             [("File", 300), ("Task", 80), ("Size", 70), ("About", 700)],
             rows,
-            message=f"Those of the folder {folder}",
+            message=f"Those of the folder {folder}, and the demo models",
             several=False,
         )
         if chosen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import tkinter
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ pytestmark = [pytest.mark.gui, pytest.mark.slow]
 
 DESKTOP = "tkinter"
 VOXEL_SIZE = 13.48
-FORMS = ["denoise", "lamella", "semantic", "particles", "instances", "filter", "model"]
+FORMS = ["denoise", "lamella", "semantic", "particles", "instances", "filter", "masks", "model"]
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,7 @@ def project(engine):
         ProtCryosiamInstanceFilter,
         ProtCryosiamInstances,
         ProtCryosiamLamella,
+        ProtCryosiamMasksFromCoordinates,
         ProtCryosiamParticles,
         ProtCryosiamSemantic,
     )
@@ -121,6 +123,12 @@ def project(engine):
     )
     runs["semantic"] = project.newProtocol(
         ProtCryosiamSemantic, inputTomograms=denoised, inputMasks=runs["lamella"].lamellaMasks
+    )
+    runs["masks"] = project.newProtocol(
+        ProtCryosiamMasksFromCoordinates,
+        inputCoordinates=[runs["particles"].coordinates],
+        classesFrom=1,
+        radii="100",
     )
     project.runs_of_test = runs
     yield project
@@ -481,6 +489,30 @@ def test_the_wizard_for_the_classes_of_a_mask(project, main_window, screenshot, 
         form.protocol.maskClasses.set("membrane")
 
 
+def test_the_wizard_for_the_radii_writes_the_classes(project, main_window, screenshot, monkeypatch):
+    from pyworkflow.gui.dialog import RESULT_YES
+
+    def press(dialog):
+        screenshot("wizard-radii")
+        dialog._handleResult(RESULT_YES)
+
+    protocol = project.runs_of_test["masks"]
+    classes = protocol._classes()
+    found = Counter(c._className.get() for c in project.runs_of_test["particles"].coordinates)
+    assert {classes.names[n]: number for n, number in classes.numbers.items()} == found
+    form = open_form(project, main_window, protocol)
+    try:
+        pressing(monkeypatch, press)
+        for before, radius in (("100", 100), ("", round(16 * VOXEL_SIZE / 3))):
+            form.setVar("radii", before)
+            form.wizards["radii"]().show(form)
+            written = ", ".join(f"{name}: {radius}" for _, name in sorted(classes.names.items()))
+            assert protocol.radii.get() == written
+    finally:
+        form.root.destroy()
+        protocol.radii.set("100")
+
+
 @pytest.mark.parametrize("name", ["instances", "filter"])
 def test_the_box_wizard_measures_what_there_is(project, main_window, monkeypatch, name):
     form = open_form(project, main_window, project.runs_of_test[name])
@@ -545,7 +577,9 @@ def test_the_model_wizard_lists_the_models_for_the_task(
         opened = pressing(monkeypatch, press)
         form.wizards["modelFile"]().show(form)
         semantic = sorted(m.file for m in Plugin.publishedModels() if m.task == "semantic")
-        assert opened == [semantic]
+        demo = [m.file for m in Plugin.builtInModels() if m.task == "semantic"]
+        assert opened[0][: len(semantic)] == semantic
+        assert set(opened[0][len(semantic) :]) <= set(demo)
         assert form.protocol.modelFile.get() == str(tmp_path / semantic[0])
     finally:
         form.root.destroy()

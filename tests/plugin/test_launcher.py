@@ -5,7 +5,9 @@ import shlex
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from pyworkflow.utils import Environ
 from pyworkflow.utils.process import buildRunCommand
 
-from cryosiam_plugin import launcher
+from cryosiam_plugin import container_checks, launcher
 from cryosiam_plugin.binds import bind_options, bind_paths
 from cryosiam_plugin.launcher import (
     HIDDEN,
@@ -24,6 +26,7 @@ from cryosiam_plugin.launcher import (
     choose_runtime,
     engine_command,
     engine_environment,
+    find_apptainer,
 )
 
 # Prints its arguments, each ended by a zero byte, and what it sees of the environment.
@@ -67,8 +70,12 @@ def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     project.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(project)
-    for name in (*HIDDEN, *launcher.CACHE_VARIABLES, "CUDA_VISIBLE_DEVICES", "CRYOSIAM_MODELS"):
+    own = (*launcher.CACHE_VARIABLES, "CUDA_VISIBLE_DEVICES", "CRYOSIAM_MODELS")
+    for name in (*HIDDEN, *own, *container_checks.CONTAINER_VARIABLES):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(launcher, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr(container_checks, "CONTAINER_FOLDER", tmp_path / "no container")
+    container_checks.start_failure.cache_clear()
 
 
 def spy(path: Path) -> Path:
@@ -107,7 +114,8 @@ def run_in(settings: LaunchSettings, tmp_path: Path, **options: object) -> str:
 
 
 def expected(text: str, tmp_path: Path) -> str:
-    return " ".join(textwrap.dedent(text).split()).replace("{tmp}", str(tmp_path))
+    filled = text.replace("{tmp}", str(tmp_path)).replace("{empty}", sha256().hexdigest())
+    return " ".join(textwrap.dedent(filled).split())
 
 
 # ------------------------------------------------------------------ the commands, word by word
@@ -139,6 +147,7 @@ def test_container_command(tmp_path: Path) -> None:
         env -u PYTHONPATH -u PYTHONHOME -u LD_LIBRARY_PATH -u LD_PRELOAD -u CONDA_PREFIX
         -u MPLBACKEND -u TMPDIR -u TMP -u TEMP
         CRYOSIAM_MODELS={tmp}/models CUDA_VISIBLE_DEVICES=0,1 PYTHONNOUSERSITE=1
+        CRYOSIAM_IMAGE={tmp}/engine.sif CRYOSIAM_IMAGE_SHA256={empty}
         {tmp}/apptainer exec --nv
         --bind {tmp}/data --bind {tmp}/models --bind {tmp}/project --bind {tmp}/scratch/run
         --bind /opt/x:/opt/y:ro --pwd {tmp}/project
@@ -154,6 +163,22 @@ def test_gpu_support_only_with_a_gpu(tmp_path: Path) -> None:
     line = run_in(container(tmp_path), tmp_path, use_gpu=False)
     assert "--nv" not in shlex.split(line)
     assert "CUDA_VISIBLE_DEVICES=" in shlex.split(line)
+
+
+def test_gpu_support_only_where_the_gpu_is(tmp_path: Path, monkeypatch) -> None:
+    """A queue's job runs on another computer, which nothing is known about."""
+    monkeypatch.setattr(launcher, "has_nvidia_gpu", lambda: False)
+    assert "--nv" not in shlex.split(run_in(container(tmp_path), tmp_path))
+    queued = run_in(container(tmp_path), tmp_path, scheduler_owns_gpu=True)
+    assert "--nv" in shlex.split(queued)
+
+
+def test_a_gpu_is_seen_by_its_device(tmp_path: Path) -> None:
+    assert not container_checks.has_nvidia_gpu(tmp_path)
+    (tmp_path / "nvidia-caps").touch()
+    assert not container_checks.has_nvidia_gpu(tmp_path)
+    (tmp_path / "nvidia3").touch()
+    assert container_checks.has_nvidia_gpu(tmp_path)
 
 
 @pytest.mark.parametrize("make", [native, container])
@@ -379,6 +404,58 @@ def test_the_root_is_never_bound() -> None:
     assert bind_options([Path("/")]) == []
 
 
+@st.composite
+def chains_of_links(draw) -> tuple[list[str], list[bool]]:
+    """Folders with any names, a link from each to the next, and which links are relative."""
+    folders = draw(st.lists(NAMES, min_size=1, max_size=6, unique=True))
+    return folders, draw(st.lists(st.booleans(), min_size=len(folders), max_size=len(folders)))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@given(chains=st.lists(chains_of_links(), min_size=1, max_size=3), data=st.data())
+def test_a_container_that_sees_only_the_binds_reads_every_file(chains, data, tmp_path) -> None:
+    """Follow each file as a kernel does that knows nothing but what is bound."""
+    with tempfile.TemporaryDirectory(dir=tmp_path) as place:
+        starts = [chain(Path(place) / str(i), *drawn) for i, drawn in enumerate(chains)]
+        wanted = [*starts, Path(place) / "absent" / "x.mrc"]
+        order = data.draw(st.permutations(wanted))
+        folders = bind_paths(order)
+        for start in starts:
+            assert readable(start, folders)
+        assert folders == bind_paths(wanted), "the order does not matter"
+        assert folders == bind_paths([*folders, *wanted]), "what is bound already adds nothing"
+        for folder in folders:
+            assert folder.is_absolute()
+            assert folder.exists()
+            assert not set(folder.parents) & set(folders)
+            # No more than needed: only folders that a file or a link lies in.
+            assert any(path.parent == folder for path in Path(place).rglob("*"))
+        assert bound(bind_options(wanted)) == list(map(str, folders))
+
+
+def chain(place: Path, folders: list[str], relative: list[bool]) -> Path:
+    """Make links through all folders to a real file in the last; give the first."""
+    paths = [place / f"{i}{name}" / "x.mrc" for i, name in enumerate(folders)]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+    paths[-1].touch()
+    for link, target, is_relative in zip(paths, paths[1:], relative):
+        link.symlink_to(os.path.relpath(target, link.parent) if is_relative else target)
+    return paths[0]
+
+
+def readable(path: Path, folders: list[Path]) -> bool:
+    """Whether every step of the way to the real file lies in one of the folders."""
+    for _ in range(40):
+        path = Path(os.path.normpath(path))
+        if not any(folder == path or folder in path.parents for folder in folders):
+            return False
+        if not path.is_symlink():
+            return path.exists()
+        path = path.parent / os.readlink(path)
+    return False
+
+
 # ------------------------------------------------------------------ the choice of a runtime
 
 
@@ -389,13 +466,13 @@ def test_auto_takes_the_container_first(tmp_path: Path) -> None:
     assert choose_runtime(both) is Runtime.NATIVE
 
 
-def test_apptainer_is_looked_for_in_path(tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("name", ["apptainer", "singularity"])
+def test_apptainer_is_looked_for_in_path(name: str, tmp_path: Path, monkeypatch) -> None:
     settings = container(tmp_path / "bin", apptainer="")
-    (tmp_path / "bin" / "apptainer").rename(tmp_path / "bin" / "singularity")
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
-    if launcher.find_apptainer(settings).endswith("apptainer"):
-        pytest.skip("this computer has apptainer")
+    (tmp_path / "bin" / "apptainer").rename(tmp_path / "bin" / name)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert choose_runtime(settings) is Runtime.APPTAINER
+    assert find_apptainer(settings) == str(tmp_path / "bin" / name)
 
 
 @pytest.mark.parametrize(
@@ -406,13 +483,20 @@ def test_apptainer_is_looked_for_in_path(tmp_path: Path, monkeypatch) -> None:
         ({"runtime": "native", "engine_python": "/no/python"}, ["/no/python"]),
         ({"runtime": "native", "engine_python": "/"}, ["no Python at /"]),
         ({"runtime": "native", "engine_python": "/bin/sh"}, ["no cryosiam-engine"]),
-        ({"runtime": "apptainer"}, ["CRYOSIAM_SIF"]),
-        ({"runtime": "apptainer", "sif": "/no/image.sif"}, ["/no/image.sif", "CRYOSIAM_SIF"]),
+        ({"runtime": "apptainer"}, ["CRYOSIAM_SIF", "scipion3 installb cryosiam_sif"]),
+        (
+            {"runtime": "apptainer", "sif": "/no/image.sif"},
+            ["/no/image.sif", "CRYOSIAM_SIF", "scipion3 installb cryosiam_sif"],
+        ),
+        ({"runtime": "apptainer", "sif": "/usr"}, ["/usr", "does not exist"]),
         (
             {"runtime": "apptainer", "sif": sys.executable, "apptainer": "/no/apptainer"},
             ["/no/apptainer", "CRYOSIAM_APPTAINER"],
         ),
-        ({"runtime": "auto"}, ["scipion3 installb cryosiam_engine"]),
+        (
+            {"runtime": "auto"},
+            ["scipion3 installb cryosiam_engine", "scipion3 installb cryosiam_sif"],
+        ),
         ({"runtime": "auto", "sif": "/no/image.sif"}, ["/no/image.sif"]),
     ],
 )
@@ -422,3 +506,65 @@ def test_what_is_missing_is_named_with_a_remedy(changes, names) -> None:
     for name in names:
         assert name in str(caught.value)
     assert caught.value.remedy
+
+
+def either(tmp_path: Path) -> LaunchSettings:
+    """Both a native environment and an image."""
+    python = native(tmp_path / "bin").engine_python
+    return container(tmp_path, runtime="auto", engine_python=python)
+
+
+def test_inside_of_a_container_the_engine_is_native(tmp_path: Path, monkeypatch, caplog) -> None:
+    """Scipion itself in Apptainer: said in the log, and only by those who made an image."""
+    both = either(tmp_path)
+    monkeypatch.setenv("APPTAINER_CONTAINER", "/images/scipion.sif")
+    assert choose_runtime(both) is Runtime.NATIVE
+    with caplog.at_level("INFO"):
+        command = engine_command(both, ["doctor"], work_folder=tmp_path)
+    assert both.engine_python in command.shell_line
+    assert "/images/scipion.sif" in caplog.text
+    caplog.clear()
+    Path(both.sif).unlink()
+    with caplog.at_level("INFO"):
+        engine_command(both, ["doctor"], work_folder=tmp_path)
+    assert not caplog.text
+
+
+def test_inside_of_a_container_without_a_native_engine(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SINGULARITY_CONTAINER", "/images/scipion.sif")
+    with pytest.raises(LaunchError) as caught:
+        choose_runtime(container(tmp_path, runtime="auto"))
+    for part in ("/images/scipion.sif", "installb cryosiam_engine", "CRYOSIAM_RUNTIME"):
+        assert part in str(caught.value)
+    # Some sites allow it: who asks for it gets it.
+    assert choose_runtime(container(tmp_path)) is Runtime.APPTAINER
+
+
+def test_a_container_is_also_known_by_its_folder(tmp_path: Path) -> None:
+    assert container_checks.enclosing_container({}, tmp_path / "absent") == ""
+    assert container_checks.enclosing_container({}, tmp_path) == str(tmp_path)
+
+
+def test_auto_takes_only_a_container_that_starts(tmp_path: Path, monkeypatch, caplog) -> None:
+    both = either(tmp_path)
+    command = engine_command(both, ["doctor"], work_folder=tmp_path)
+    assert both.apptainer in command.shell_line
+    container_checks.start_failure.cache_clear()
+    Path(both.apptainer).write_text("#!/bin/sh\necho 'FATAL: no user namespaces' >&2\nexit 255\n")
+    with caplog.at_level("INFO"):
+        command = engine_command(both, ["doctor"], work_folder=tmp_path)
+    assert both.apptainer not in command.shell_line
+    assert both.engine_python in command.shell_line
+    assert "no user namespaces" in caplog.text
+    assert both.sif in caplog.text
+    # Where there is no other way, its own error is the one to read.
+    only = container(tmp_path / "other", runtime="auto")
+    assert only.apptainer in engine_command(only, ["doctor"], work_folder=tmp_path).shell_line
+
+
+def test_a_sandbox_is_an_image_too(tmp_path: Path) -> None:
+    sandbox = tmp_path / "sandbox"
+    (sandbox / ".singularity.d").mkdir(parents=True)
+    settings = container(tmp_path, sif=str(sandbox))
+    assert choose_runtime(settings) is Runtime.APPTAINER
+    assert find_apptainer(settings) == settings.apptainer

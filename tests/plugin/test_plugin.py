@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import configparser
-import hashlib
 import json
 import os
 import re
@@ -18,8 +17,8 @@ from pyworkflow.utils import Environ
 
 import cryosiam_plugin
 from cryosiam_plugin import Plugin, constants, installation
-from cryosiam_plugin.installation import INSTALL_SCRIPT, engine_commands, models_commands
-from cryosiam_plugin.published_models import MODELS_FILE, PublishedModel, read_published_models
+from cryosiam_plugin.installation import INSTALL_SCRIPT, engine_commands
+from cryosiam_plugin.published_models import MODELS_FILE, read_published_models
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = Path(cryosiam_plugin.__file__).parent
@@ -112,6 +111,8 @@ def test_protocols_are_in_groups_that_tomo_has() -> None:
         "ProtCryosiamSemantic": ("Tomograms", "Segmentation"),
         "ProtCryosiamInstances": ("Tomograms", "Segmentation"),
         "ProtCryosiamInstanceFilter": ("Tomograms", "Segmentation"),
+        "ProtCryosiamMasksFromCoordinates": ("Tomograms", "Segmentation"),
+        "ProtCryosiamTrainSemantic": ("Tomograms", "Segmentation"),
         "ProtCryosiamParticles": ("Particles", "Picking"),
         **dict.fromkeys(
             ("ProtCryosiamEmbeddings", "ProtCryosiamClusters", "ProtCryosiamSelection"),
@@ -160,7 +161,8 @@ def test_defaults_lie_in_scipions_software(variables) -> None:
         settings.engine_python
     )
     assert settings.models.endswith("/cryosiam_models-1.0")
-    assert (settings.sif, settings.apptainer, settings.extra_binds) == ("", "", ())
+    assert re.search(r"/cryosiam_sif-[\d.]+/cryosiam-engine.sif$", settings.sif), settings.sif
+    assert (settings.apptainer, settings.extra_binds) == ("", ())
 
 
 def test_variables_are_expanded(variables, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,12 +258,18 @@ def test_the_models_are_those_of_the_engine(engine_python: str) -> None:
         check=True,
     ).stdout
     engines = json.loads(out)
-    ours = Plugin.publishedModels()
-    assert [model.name for model in ours] == [model["name"] for model in engines]
-    for model, theirs in zip(ours, engines):
-        for key in ("file", "task", "description", "recommended", "url", "sha256"):
-            assert getattr(model, key) == theirs[key]
-        assert {str(label): name for label, name in model.classes.items()} == theirs["classes"]
+    published = [model for model in engines if not model["built_in"]]
+    built_in = [model for model in engines if model["built_in"]]
+    keys = ("name", "file", "task", "description", "masking_type", "recommended")
+    for ours, of_engine, more in (
+        (Plugin.publishedModels(), published, ("revision", "url", "sha256")),
+        (Plugin.builtInModels(), built_in, ("voxel_size",)),
+    ):
+        assert len(ours) == len(of_engine)
+        for model, theirs in zip(ours, of_engine):
+            for key in (*keys, *more):
+                assert getattr(model, key) == theirs[key]
+            assert {str(label): name for label, name in model.classes.items()} == theirs["classes"]
 
 
 def test_keys_of_a_newer_list_do_not_hurt(tmp_path: Path) -> None:
@@ -277,22 +285,21 @@ class Recorder:
     """Takes what defineBinaries declares, and executes nothing."""
 
     def __init__(self) -> None:
-        self.packages: dict[str, dict] = {}
+        self.packages: dict[tuple[str, str], dict] = {}
 
     def addPackage(self, name: str, **options: object) -> None:
-        self.packages[name] = options
+        self.packages[name, str(options["version"])] = options
 
 
 def test_the_engine_is_installed_by_default_and_the_models_on_request() -> None:
     env = Recorder()
     Plugin.defineBinaries(env)
-    assert env.packages["cryosiam_engine"]["default"]
-    assert not env.packages["cryosiam_models"]["default"]
-    assert env.packages["cryosiam_engine"]["version"] == cryosiam_plugin.__version__
-    files = [
-        target for _, targets in env.packages["cryosiam_models"]["commands"] for target in targets
-    ]
-    assert files == [model.file for model in Plugin.publishedModels()]
+    assert env.packages["cryosiam_engine", cryosiam_plugin.__version__]["default"]
+    versions = [version for name, version in env.packages if name == "cryosiam_models"]
+    # The last one is what the name alone means.
+    assert versions == [*(model.name for model in Plugin.publishedModels()), "1.0"]
+    for version in versions:
+        assert not env.packages["cryosiam_models", version]["default"]
 
 
 def test_the_default_python_is_the_one_that_is_installed(variables) -> None:
@@ -322,43 +329,10 @@ def test_scipion_takes_the_recipe(domain) -> None:
     env.setDefault(False)
     Plugin.defineBinaries(env)
     shown = env.printHelp()
-    for name in ("cryosiam_engine", "cryosiam_models"):
+    for name in ("cryosiam_engine", "cryosiam_models", "cryosiam_sif"):
         assert name in shown
         # The part before the first hyphen is what Scipion finds a package by.
         assert "-" not in name
-
-
-@pytest.fixture
-def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Run the command that downloads a model; wget reads from a folder."""
-    remote, package, tools = (tmp_path / name for name in ("remote", "package", "bin"))
-    for folder in (remote, package, tools):
-        folder.mkdir()
-    wget = tools / "wget"
-    wget.write_text(f'#!/bin/sh\ncp "{remote}/${{5##*/}}" "$4"\n')
-    wget.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
-    (remote / "m.ckpt").write_bytes(b"weights")
-
-    def run(file: str = "m.ckpt", sha256: str | None = None) -> list[str]:
-        model = PublishedModel("m", file, "semantic", "o/r", "text", sha256=sha256)
-        [(command, targets)] = models_commands([model])
-        assert targets == [file]
-        subprocess.run(["/bin/sh", "-c", command], cwd=package)
-        return sorted(path.name for path in package.iterdir())
-
-    return run
-
-
-def test_a_download_gets_its_name_when_it_is_complete(download) -> None:
-    assert download("absent.ckpt") == []
-    assert download() == ["m.ckpt"]
-
-
-def test_a_download_is_verified(download) -> None:
-    assert download(sha256="0" * 64) == [], "and can be tried again"
-    right = hashlib.sha256(b"weights").hexdigest()
-    assert download(sha256=right) == ["m.ckpt"]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -49,4 +50,8 @@ class TestSimulatedTomograms(WorkflowChecks):
         methods = "\n".join(chain["semantic"].methods())
         assert digest in methods
         assert "Stojanovska" in methods
+        statuses = Path(chain["semantic"]._getExtraPath("predictions", "status")).glob("*.json")
+        status = json.loads(next(statuses).read_text())
+        assert status["determinants"]["config_sha256"] in methods
+        assert f"cryosiam-engine {status['engine_version']}" in methods
         assert chain["model"].model.getSha256() == digest

@@ -62,12 +62,16 @@ class Workflow:
     def __getitem__(self, name: str) -> Any:
         return self.members[name]
 
-    def run(self, seconds: float) -> Workflow:
-        """Schedule all members before there is anything to work on; wait until all have ended."""
+    def run(self, seconds: float, *, downstream: bool = True) -> Workflow:
+        """Schedule all members before there is anything to work on; wait until all have ended.
+
+        Without `downstream` only our own protocols.
+        """
         self._cryosiam(*self._imports())
         self._instances()
-        self._downstream()
-        self._downstream_of_instances()
+        if downstream:
+            self._downstream()
+            self._downstream_of_instances()
         for protocol in self.members.values():
             self.project.scipion.scheduleProtocol(protocol)
         for protocol in self.members.values():

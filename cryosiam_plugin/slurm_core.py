@@ -1,0 +1,47 @@
+"""The engine's package for job arrays on Slurm, for the host: one copy of the code, two users.
+
+The engine itself cannot be imported here: it needs a newer Python, and other packages. Its
+``slurm`` folder needs neither. It becomes a part of this plugin under the plugin's own name, so
+that no ``cryosiam_engine`` gets into Scipion's Python.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# A module with a __path__ is a package: its modules are looked for there.
+__path__ = [str(Path(__file__).parent / "engine" / "cryosiam_engine" / "slurm")]
+
+if TYPE_CHECKING:
+    from cryosiam_engine.slurm.errors import SlurmError
+    from cryosiam_engine.slurm.follower import Follower, Poll
+    from cryosiam_engine.slurm.journal import Failure, Journal
+    from cryosiam_engine.slurm.plan import Item
+    from cryosiam_engine.slurm.progress import Progress, in_words
+    from cryosiam_engine.slurm.retries import retry_failed
+    from cryosiam_engine.slurm.run import SlurmRun
+    from cryosiam_engine.slurm.settings import JobSettings
+else:
+    from cryosiam_plugin.slurm_core.errors import SlurmError
+    from cryosiam_plugin.slurm_core.follower import Follower, Poll
+    from cryosiam_plugin.slurm_core.journal import Failure, Journal
+    from cryosiam_plugin.slurm_core.plan import Item
+    from cryosiam_plugin.slurm_core.progress import Progress, in_words
+    from cryosiam_plugin.slurm_core.retries import retry_failed
+    from cryosiam_plugin.slurm_core.run import SlurmRun
+    from cryosiam_plugin.slurm_core.settings import JobSettings
+
+__all__ = [
+    "Failure",
+    "Follower",
+    "Item",
+    "JobSettings",
+    "Journal",
+    "Poll",
+    "Progress",
+    "SlurmError",
+    "SlurmRun",
+    "in_words",
+    "retry_failed",
+]

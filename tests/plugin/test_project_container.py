@@ -1,0 +1,129 @@
+"""The workflows through the container: the same results as without it, and a record of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+import yaml
+from scipion_projects import VOXEL_SIZE, Project, said
+from workflow import DataSet, Workflow, by_ts_id
+
+from cryosiam_plugin.launcher import engine_environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.container]
+
+SHAPE = (32, 64, 64)
+#: Members, in the order of their making, with one that only counts and one without a network.
+MEMBERS = ("denoised", "lamella", "semantic", "particles", "instances", "near")
+
+
+@pytest.fixture(scope="module")
+def sif() -> Path:
+    sys.path.append(str(Path(__file__).parents[1] / "containers"))
+    import container_builds
+
+    return container_builds.sif()
+
+
+@pytest.fixture(scope="module")
+def chain(domain, engine_python, sif):
+    """Workflows 1 and 2 by our own protocols, every engine call in the container."""
+    from cryosiam_plugin import Plugin
+    from cryosiam_plugin.tests.synthetic import simulated_tomograms, small_models
+
+    data = DataSet(
+        folder=simulated_tomograms(2, SHAPE),
+        pattern="TS_*.mrc",
+        voxel_size=VOXEL_SIZE,
+        ts_ids=["TS_01", "TS_02"],
+        shape=SHAPE,
+        lamella_threshold=0.2,
+    )
+    models = small_models()
+    project = Project("container", engine_python)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRYOSIAM_RUNTIME", "apptainer")
+        patch.setenv("CRYOSIAM_SIF", str(sif))
+        Plugin._defineVariables()
+        yield Workflow(project, data, models).run(seconds=1200, downstream=False)
+    Plugin._defineVariables()
+
+
+@pytest.fixture(scope="module")
+def native(chain, engine_python, tmp_path_factory) -> dict[str, Path]:
+    """The results of the very same engine calls without the container, by member."""
+    folder = tmp_path_factory.mktemp("native")
+    return {member: _again(chain[member], engine_python, folder / member) for member in MEMBERS}
+
+
+def _again(protocol, engine_python: str, folder: Path) -> Path:
+    """Repeat a run's engine calls, with its own configuration, into another folder."""
+    extra = Path(protocol._getExtraPath()).absolute()
+    config = yaml.safe_load((extra / "run.yaml").read_text("utf-8"))
+    ours = Path(config["prediction_folder"])
+    config["prediction_folder"] = str(folder)
+    folder.mkdir()
+    (folder / "run.yaml").write_text(yaml.safe_dump(config))
+    scripts = sorted(extra.glob("engine/*.sh"), key=lambda path: int(path.stem.split("_")[1]))
+    for script in scripts:
+        words = shlex.split(script.read_text("utf-8").splitlines()[-1])
+        argv = words[words.index("cryosiam-engine") + 1 :]
+        argv[argv.index("--config_file") + 1] = str(folder / "run.yaml")
+        command = [engine_python, "-I", "-m", "cryosiam_engine.cli", *argv]
+        done = subprocess.run(command, env=engine_environment(os.environ), capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+    assert scripts
+    assert ours != folder
+    return folder
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_every_result_is_the_same(chain, native, member: str) -> None:
+    ours = Path(chain[member]._getExtraPath("predictions"))
+    theirs = native[member]
+    filtered = theirs.with_name(f"{theirs.name}_filtered")
+    theirs = filtered if filtered.is_dir() else theirs
+    volumes = sorted(path.name for path in theirs.glob("*.mrc"))
+    assert {"TS_01", "TS_02"} == {name[:5] for name in volumes}, said(chain[member])
+    for name in volumes:
+        with mrcfile.open(ours / name) as a, mrcfile.open(theirs / name) as b:
+            np.testing.assert_array_equal(a.data, b.data)
+            assert a.voxel_size == b.voxel_size
+    for table in theirs.glob("*.csv"):
+        assert (ours / table.name).read_bytes() == table.read_bytes()
+
+
+def test_scipion_has_every_output(chain) -> None:
+    outputs = {
+        "denoised": "denoisedTomograms",
+        "lamella": "lamellaMasks",
+        "semantic": "semanticMasks",
+        "instances": "instanceMasks",
+        "near": "instanceMasks",
+    }
+    for member, output in outputs.items():
+        assert sorted(by_ts_id(getattr(chain[member], output))) == chain.data.ts_ids
+    assert chain["particles"].coordinates.getSize() > 0
+
+
+def test_the_engine_did_run_in_the_image(chain, sif: Path) -> None:
+    recorded = sif.with_name(f"{sif.name}.sha256").read_text().split()[0]
+    for member in MEMBERS:
+        extra = Path(chain[member]._getExtraPath())
+        statuses = list(extra.glob("predictions*/status/**/*.json"))
+        assert statuses
+        for path in statuses:
+            image = json.loads(path.read_text("utf-8"))["origin"]["image"]
+            assert image["path"] == str(sif.resolve()), said(chain[member])
+            assert image["sha256"] == recorded
+        for command in extra.glob("engine/*.sh"):
+            assert f"{shutil.which('apptainer')} exec --bind" in command.read_text("utf-8")
