@@ -166,7 +166,8 @@ def defineTrainingParams(form: Any) -> None:
         validators=[Range(0.01, 0.9, error="must be between 0.01 and 0.9")],
         label="Part for validation",
         help="This part of the tomograms (at least one, drawn at random) is not learned from; it "
-        "judges the model. Of a single tomogram, the last part along its longest axis.",
+        "judges the model. Of a single tomogram, its end along the longest axis, with this part of "
+        "the labelled voxels.",
     )
     form.addParam(
         "validationTsIds",

@@ -263,6 +263,36 @@ def test_parts_of_one_tomogram_do_not_overlap() -> None:
     assert rest == Box((0, 0, 30), (24, 32, 40))
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_part_for_validation_holds_its_share_of_the_labels(axis: int) -> None:
+    shape = [20, 20, 20]
+    shape[axis] = 60
+    labels = np.zeros(shape, np.uint8)
+    # Nothing in the last quarter: it could judge nothing.
+    np.moveaxis(labels, axis, 0)[:45, 3:7, 3:7] = 2
+
+    first, rest = divide(Box((0, 0, 0), tuple(shape)), 0.3, labels)
+
+    held = np.count_nonzero(labels[rest.slices]) / np.count_nonzero(labels)
+    assert held == pytest.approx(0.3, abs=1 / 45)
+    assert first.stop[axis] == rest.start[axis]
+    assert rest.stop == tuple(shape)
+
+
+def test_at_most_half_of_a_tomogram_is_for_validation() -> None:
+    labels = np.zeros((60, 20, 20), np.uint8)
+    labels[:5] = 1
+
+    first, rest = divide(Box((0, 0, 0), (60, 20, 20)), 0.3, labels)
+
+    assert first.shape[0] == rest.shape[0] == 30
+
+
+def test_labels_do_not_divide_where_there_are_none() -> None:
+    whole = Box((0, 0, 0), (60, 20, 20))
+    assert divide(whole, 0.25, np.zeros((60, 20, 20), np.uint8)) == divide(whole, 0.25)
+
+
 def test_semantic_loss_is_least_for_the_truth() -> None:
     labels = torch.randint(0, 3, (2, 6, 6, 6))
     right = 20 * torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).float() - 10

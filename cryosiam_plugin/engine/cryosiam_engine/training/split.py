@@ -8,12 +8,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cryosiam_engine.embeddings.patches import Box
 from cryosiam_engine.errors import ConfigurationError
 from cryosiam_engine.files import write_text
+from cryosiam_engine.preprocessing import slabs
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +28,7 @@ class Split:
     """Names of the files for training and for validation.
 
     `shared` is the one tomogram that serves both where there is no second: its last part along
-    the longest axis is for validation.
+    the longest axis is for validation, with that share of the labelled voxels.
     """
 
     training: list[str]
@@ -115,19 +118,46 @@ def write_split(folder: Path, split: Split) -> None:
     write_text(folder / SPLIT_FILE, json.dumps(asdict(split), indent=1) + "\n")
 
 
-def divide(region: Box, ratio: float) -> tuple[Box, Box]:
-    """Divide one tomogram: the first part along its longest axis, and the rest for validation."""
+def divide(region: Box, ratio: float, labels: NDArray[Any] | None = None) -> tuple[Box, Box]:
+    """Divide one tomogram: the first part along its longest axis, and the rest for validation.
+
+    Parameters
+    ----------
+    region
+        What may be used of the tomogram.
+    ratio
+        Part for validation: of the labelled voxels where there are some, else of the length. A
+        tomogram often ends with voxels that show nothing, which could judge no network.
+    labels
+        `(z, y, x)`, of the whole tomogram; 0 is background.
+    """
     lengths = region.shape
     axis = lengths.index(max(lengths))
-    length = lengths[axis]
-    n_validation = min(max(1, math.ceil(length * ratio)), length - 1)
-    border = region.stop[axis] - n_validation
+    n_validation = by_length = math.ceil(lengths[axis] * ratio)
+    if labels is not None:
+        labelled = _labelled_sections(labels[region.slices], axis)
+        if labelled.any():
+            # Sections from the end until they hold enough, but no more than half of all.
+            from_end = np.cumsum(labelled[::-1])
+            n_validation = int(np.searchsorted(from_end, ratio * from_end[-1])) + 1
+            n_validation = min(n_validation, max(lengths[axis] // 2, by_length))
+    border = region.stop[axis] - min(max(1, n_validation), lengths[axis] - 1)
     stop, start = list(region.stop), list(region.start)
     stop[axis] = start[axis] = border
     return (
         Box(region.start, (stop[0], stop[1], stop[2])),
         Box((start[0], start[1], start[2]), region.stop),
     )
+
+
+def _labelled_sections(labels: NDArray[Any], axis: int) -> NDArray[np.int64]:
+    """Labelled voxels in every section across an axis; slab by slab, the file stays on the disk."""
+    across = tuple(other for other in range(3) if other != axis)
+    counts = [np.count_nonzero(labels[part], axis=across) for part in slabs(labels.shape)]
+    if axis == 0:
+        return np.concatenate(counts)
+    total: NDArray[np.int64] = np.sum(counts, axis=0)
+    return total
 
 
 def _all(split: Split) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from cryosiam_engine.config.tomogram_list import stem_of, written_extension
 from cryosiam_engine.config.train import TrainConfig
 from cryosiam_engine.errors import ConfigurationError
+from cryosiam_engine.training.mapped_volume import mapped_volume
 from cryosiam_engine.training.patch_grid import DISTANCES as DISTANCE_FOLDER
 from cryosiam_engine.training.patch_grid import IMAGES as IMAGE_FOLDER
 from cryosiam_engine.training.patch_grid import LABELS as LABEL_FOLDER
@@ -91,7 +92,8 @@ def training_volumes(
             training, validation = parts[:-n_validation], parts[-n_validation:]
             continue
         for whole in parts:
-            first, rest = divide(whole.region, config.validation_ratio)
+            labels = mapped_volume(whole.files[LABELS]) if LABELS in whole.files else None
+            first, rest = divide(whole.region, config.validation_ratio, labels)
             training.append(replace(whole, region=first))
             validation.append(replace(whole, region=rest))
     if not training or not validation:

@@ -1,0 +1,97 @@
+"""Runs of a stand-in engine on the real Slurm, for the drills."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cryosiam_engine.slurm.follower import Follower, Poll
+from cryosiam_engine.slurm.journal import Journal
+from cryosiam_engine.slurm.plan import Item
+from cryosiam_engine.slurm.run import SlurmRun
+from cryosiam_engine.slurm.settings import JobSettings
+
+START = Path(__file__).resolve().parents[2] / "scripts" / "start_slurm.sh"
+STAND_IN = Path(__file__).with_name("stand_in_engine.py")
+
+
+def cluster(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", str(START), *words], capture_output=True, text=True)
+
+
+class Cluster:
+    """A run of the stand-in engine on the real Slurm, followed by the test."""
+
+    def __init__(self, place: Path, deeds: dict[str, str], **journal: object) -> None:
+        self.place = place
+        self.status = place / "status"
+        settings = journal.pop("settings", JobSettings(memory="100M", cpus=1))
+        values = {
+            "name": f"stand-in-{os.getpid()}-{time.monotonic_ns()}",
+            "command": "stand_in",
+            "options": [],
+            "engine": f"{sys.executable} -I {STAND_IN}",
+            "work_folder": str(place),
+            "status_folder": str(self.status),
+            "settings": settings,
+            **journal,
+        }
+        items = [Item(stem, deed) for stem, deed in deeds.items()]
+        self.run = SlurmRun.create(place / "run", Journal(**values), items)
+        self.follower = Follower(self.run, grace=3)
+        self.done: list[str] = []
+
+    def poll(self) -> Poll:
+        poll = self.follower.poll()
+        self.done += poll.done
+        return poll
+
+    def until(self, what: Callable[[], object], seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < end, self.story()
+            time.sleep(0.3)
+            self.poll()
+
+    def finish(self, seconds: float = 90) -> None:
+        """Follow to the end; then nothing may be left behind."""
+        over: list[bool] = [False]
+
+        def is_over() -> bool:
+            over[0] = self.poll().is_over
+            return over[0]
+
+        self.until(is_over, seconds)
+        assert self.jobs() == "", "a job was left behind"
+        assert not list(self.place.rglob("*.partial-*")), "half-written files"
+
+    def jobs(self) -> str:
+        """Jobs of this run that have not ended."""
+        names = ",".join(one.name for one in self.run.journal.submissions)
+        words = ["squeue", "-h", f"--name={names}", "--format=%i %T %r"]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+    def job(self, task: int, array: int = 1) -> str:
+        return f"{self.run.journal.submissions[array - 1].job_id}_{task}"
+
+    def started(self, stem: str) -> list[str]:
+        """One line for each time that the engine began with the tomogram."""
+        path = self.place / f"{stem}.started"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def reasons(self) -> dict[str, str]:
+        failures = self.run.journal.failures.items()
+        return {stem: failure.reason for stem, failure in failures if failure.is_final}
+
+    def earlier(self, stem: str) -> list[str]:
+        return self.run.journal.failures[stem].earlier
+
+    def story(self) -> str:
+        logs = sorted((self.place / "run").glob("array_*/logs/*.log"))
+        return f"{self.jobs()}\n{self.run.journal}\n" + "\n".join(
+            f"{log}: {log.read_text()}" for log in logs
+        )

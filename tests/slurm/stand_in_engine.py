@@ -1,0 +1,75 @@
+"""An engine of a few lines, for drills: it does what each file name says and writes statuses.
+
+usage: stand_in_engine.py slurm run-task TASKS.json
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+plan = json.loads(Path(sys.argv[3]).read_text())
+folder = Path(plan["status_folder"])
+folder.mkdir(parents=True, exist_ok=True)
+
+
+def write(stem: str, state: str, **more: object) -> None:
+    partial = folder / f".{stem}.partial-{os.getpid()}"
+    text = json.dumps({"state": state, "seconds": {"predict": 1.0}, **more})
+    try:
+        partial.write_text(text)
+        partial.replace(folder / f"{stem}.json")
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def is_done(stem: str) -> bool:
+    path = folder / f"{stem}.json"
+    return path.exists() and json.loads(path.read_text())["state"] == "done"
+
+
+def stop(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+signal.signal(signal.SIGTERM, stop)
+code = 0
+for stem, deed, attempt in plan["tasks"][int(os.environ["SLURM_ARRAY_TASK_ID"])]:
+    if is_done(stem):
+        continue
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    seen = f"{os.environ['SLURMD_NODENAME']} {visible} {os.getpid()} {time.time()}"
+    with Path(f"{stem}.started").open("a") as file:
+        file.write(f"{seen} {os.environ.get('SLURM_MEM_PER_NODE', '')}\n")
+    write(stem, "running")
+    restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    word, _, value = deed.partition(" ")
+    try:
+        if word == "corrupt":
+            error = {"type": "TomogramError", "message": f"{stem} is damaged.", "remedy": ""}
+            write(stem, "failed", error=error)
+            code = 1
+            continue
+        if word == "full":
+            error = {"type": "OutputError", "message": "No space left on the device."}
+            if attempt == 1:
+                write(stem, "failed", error=error)
+                code = 1
+                continue
+        if word == "sleep" or (word == "once" and attempt == 1 and not restarts):
+            time.sleep(float(value))
+        while word == "wait" and not Path(value).exists():
+            time.sleep(0.2)
+        if word == "memory" and attempt == 1:
+            held = bytearray(300_000_000)
+            held[::4096] = b"x" * len(held[::4096])
+            time.sleep(30)
+    except SystemExit:
+        write(stem, "failed", error={"type": "interrupted", "message": "interrupted"})
+        raise
+    with Path(f"{stem}.started").open("a") as file:
+        file.write(f"end {time.time()}\n")
+    write(stem, "done")
+raise SystemExit(code)
