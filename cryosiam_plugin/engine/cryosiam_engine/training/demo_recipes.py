@@ -42,6 +42,8 @@ FIRST_SEED = 1000
 #: Grey values are stretched between these percentiles, as before denoising.
 _PERCENTILES = (0.1, 99.9)
 _PATCH = 48
+#: Vesicles are instances too, but no particles.
+_PARTICLES_TO_EMBED = {"masking_type": 1, "min_particle_size": 40, "max_particle_size": 6000}
 _BACKBONE = {
     "num_filters": [8, 16, 32, 32],
     "fpn_channels": 16,
@@ -116,20 +118,22 @@ def recipe(model: str, folder: Path, names: Sequence[str]) -> dict[str, Any]:
     """
     network: dict[str, Any] = {"filters": [16, 16], "kernel_size": 3}
     transforms: dict[str, Any] = {"flip": True, "scale_intensity_factors": [-0.2, 0.2]}
-    schedule = {"max_epochs": 20, "batch_size": 2, "lr": 0.004, "optimizer": "adamw"}
+    schedule = {"max_epochs": 10, "batch_size": 2, "lr": 0.002, "optimizer": "adamw"}
     edge, per_epoch = _PATCH, 200
     if model == "denoising":
         network |= {"loss_type": "l2"}
         transforms = {"flip": True}
+        schedule |= {"max_epochs": 20, "lr": 0.004}
     elif model == "lamella":
         network |= {"out_channels": 1, "use_dice_loss": True}
-        schedule |= {"max_epochs": 10}
+        schedule |= {"max_epochs": 4}
     elif model == "semantic":
         network |= {"out_channels": 2 + len(PARTICLES), "use_dice_loss": True}
+        schedule |= {"max_epochs": 14}
     elif model == "embedding":
         edge = 32
         transforms |= {"rotate": 3.14, "noise_sigma_range": [0.02, 0.1]}
-        schedule |= {"max_epochs": 40, "batch_size": 16, "lr": 0.002}
+        schedule |= {"max_epochs": 15, "batch_size": 16}
     return {
         "task": "semantic" if model == "lamella" else model,
         "data_folder": str(folder / ("noisy" if model == "denoising" else "denoised")),
@@ -149,7 +153,7 @@ def recipe(model: str, folder: Path, names: Sequence[str]) -> dict[str, Any]:
         },
         "backbone": _BACKBONE,
         "hyper_parameters": schedule,
-        **({"masking_type": 1, "min_particle_size": 40} if model == "embedding" else {}),
+        **(_PARTICLES_TO_EMBED if model == "embedding" else {}),
     }
 
 
