@@ -36,4 +36,4 @@ run_pytest --dist worksteal
 
 source "$here/scipion_environment.sh"
 # One file to a process: the projects that its tests look at are made once.
-run_pytest --dist loadfile tests/plugin tests/gui cryosiam_plugin/tests
+run_pytest --dist loadfile tests/plugin tests/gui tests/containers cryosiam_plugin/tests

@@ -107,7 +107,7 @@ def test_known_bad_versions_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_models_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CRYOSIAM_MODELS", str(tmp_path))
-    assert "no .ckpt file" in problems(collect("cpu"), "warning")
+    assert "no model (.ckpt, .safetensors)" in problems(collect("cpu"), "warning")
     for name in ("b.ckpt", "a.ckpt", "notes.txt"):
         (tmp_path / name).touch()
     report = collect("cpu")

@@ -133,9 +133,11 @@ def _examine_models(report: DoctorReport) -> None:
     if report.models_folder is None:
         return
     folder = Path(report.models_folder)
-    report.models = sorted(path.name for path in folder.glob("*.ckpt"))
+    report.models = sorted(
+        path.name for path in folder.glob("*") if path.suffix in (".ckpt", ".safetensors")
+    )
     if not report.models:
-        fault = "has no .ckpt file in it" if folder.is_dir() else "is not a folder"
+        fault = "has no model (.ckpt, .safetensors) in it" if folder.is_dir() else "is not a folder"
         report.add(
             "warning",
             f"{MODELS_VARIABLE} is {folder}, which {fault}.",

@@ -190,9 +190,9 @@ def _semantic(folders: Folders, model: Path) -> dict[str, Any]:
 def _instances(folders: Folders, model: Path) -> dict[str, Any]:
     config = _prediction(folders.result("denoised"), folders.result("instances"), model)
     config["parameters"]["network"] = {
-        "threshold_foreground": 0.5,
+        "threshold_foreground": 0.65,
         "min_center_distance": 1,
-        "max_center_distance": 2,
+        "max_center_distance": 2.5,
         "distance_type": 1,
         "postprocessing": False,
         "boundary_bias": 0.8,
