@@ -15,17 +15,29 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from halves import AT_MOST, VOXEL_SIZE, Half, Points, found, read_halves, tuned, write_half
+from halves import (
+    VOXEL_SIZE,
+    DifferenceOfGaussians,
+    Half,
+    Points,
+    found,
+    read_halves,
+    tuned,
+    write_half,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests" / "plugin"))
 #: Å; somewhat less than a ribosome's, so that neighbours stay apart.
 RADIUS = 3.2 * VOXEL_SIZE
+#: Picks for each of the expert's at which recall is compared.
+FACTORS = (1.0, 1.5, 2.0, 2.5, 3.0)
 TRAINING = {
     "classNames": "ribosome",
     "startFrom": 1,
@@ -46,7 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tomogram", type=Path, required=True)
     parser.add_argument("--picks", type=Path, required=True)
-    parser.add_argument("--threshold", type=float, default=0.3)
+    parser.add_argument("--threshold", type=float, default=0.7)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent)
     parser.add_argument("--learn-from", choices=["left", "right"], action="append")
     options = parser.parse_args()
@@ -61,8 +73,7 @@ def main() -> int:
         started = time.monotonic()
         picked = picked_in_scipion(first, second, options.threshold)
         minutes = (time.monotonic() - started) / 60
-        classical = tuned(first)
-        results.append(scores(first, second, picked, classical.picks(second), minutes))
+        results.append(scores(second, picked, tuned(first), minutes))
         draw(second, picked, output / f"picks_{second.name[3:]}.png")
         print(json.dumps(results[-1], indent=1), flush=True)
     (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
@@ -137,22 +148,29 @@ def picked_in_scipion(first: Half, second: Half, threshold: float) -> Points:
 
 
 def scores(
-    first: Half, second: Half, picked: Points, classical: Points, minutes: float
+    half: Half, picked: Points, classical: DifferenceOfGaussians, minutes: float
 ) -> dict[str, Any]:
-    """Recall of the expert's picks and number of picks, of the network and the classical picker."""
-    best = picked[: int(AT_MOST * len(second.picks))]
+    """Recall of the expert's picks: of all picks, and of the surest for each number allowed."""
+    expert = len(half.picks)
+    pickers = {"network": picked}
+    for factor in FACTORS:
+        number = int(factor * expert)
+        pickers[f"network, surest {factor:g} per expert pick"] = picked[:number]
+        allowed = replace(classical, per_pick=factor)
+        pickers[f"difference of Gaussians, {factor:g} per expert pick"] = allowed.picks(half)
+    same_number = replace(classical, per_pick=len(picked) / expert)
+    pickers["difference of Gaussians, as many as the network"] = same_number.picks(half)
     return {
-        "learned_from": first.name,
-        "looked_in": second.name,
+        "looked_in": half.name,
         "minutes": round(minutes, 1),
-        "picks_learned_from": len(first.picks),
-        "expert_picks": len(second.picks),
-        "picks": len(picked),
-        "recall": round(float(found(second.picks, picked).mean()), 3),
-        "surest_picks": len(best),
-        "surest_picks_recall": round(float(found(second.picks, best).mean()), 3),
-        "difference_of_gaussians_picks": len(classical),
-        "difference_of_gaussians_recall": round(float(found(second.picks, classical).mean()), 3),
+        "expert_picks": expert,
+        "pickers": {
+            name: {
+                "picks": len(points),
+                "recall": round(float(found(half.picks, points).mean()), 3),
+            }
+            for name, points in pickers.items()
+        },
     }
 
 
