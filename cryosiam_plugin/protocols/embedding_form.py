@@ -16,6 +16,7 @@ from pyworkflow.protocol.params import (
 )
 
 from cryosiam_plugin.protocols.form_parts import PRECISIONS, TILINGS, defineProcessParams
+from cryosiam_plugin.protocols.slurm_form import defineSlurmParams
 
 FROM_INSTANCES, FROM_PARTICLES = range(2)
 INSTANCES = f"source=={FROM_INSTANCES}"
@@ -172,6 +173,7 @@ def defineNetworkParams(form: Any) -> None:
         help="*auto*: 32-bit numbers, with the fast units of the GPU where it has them. *bf16* "
         "and *fp16* are faster on recent GPUs and need less memory; results differ slightly.",
     )
+    defineSlurmParams(form)
 
 
 def defineMapParam(form: Any, label: str = "Make a map?") -> None:

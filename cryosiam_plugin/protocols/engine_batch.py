@@ -110,7 +110,8 @@ class EngineBatch:
         while self._open and not self._stopped:
             asked = [tsId for tsId in tsIds if tsId in self._open]
             end = self._followed(asked)
-            self._stopped = self._stopped or end.was_asked_to_stop
+            # An engine that a queue's job took with it says that it was asked to stop.
+            self._stopped = (self._stopped or end.was_asked_to_stop) and not end.job_end
             if not self._stopped:
                 self._settle(asked, end)
         if self._stopped:

@@ -37,10 +37,13 @@ class ProcessEnd:
         As the shell gives it; None where a queue keeps it to itself.
     last_words
         The end of what it wrote.
+    job_end
+        Why the queue's job that it was in ended before its time; empty otherwise.
     """
 
     exit_code: int | None
     last_words: str = ""
+    job_end: str = ""
 
     @property
     def signal_number(self) -> int:
@@ -51,11 +54,14 @@ class ProcessEnd:
     @property
     def was_asked_to_stop(self) -> bool:
         """Whether somebody asked it to stop: a queue's time limit, a user."""
-        return self.signal_number in (signal.SIGTERM, signal.SIGINT)
+        # A job's end ends one of many: it is no wish that all be stopped.
+        return not self.job_end and self.signal_number in (signal.SIGTERM, signal.SIGINT)
 
     @property
     def reason(self) -> str:
         """What the user should read."""
+        if self.job_end:
+            return self.job_end
         if self.signal_number == signal.SIGKILL:
             return (
                 "it was killed, most often because memory ran out. Use smaller tomograms or "

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pyworkflow.constants import QUEUE_FOR_JOBS
 from pyworkflow.utils import Environ, magentaStr
 
-from cryosiam_plugin.launcher import LaunchSettings, engine_command
+from cryosiam_plugin.launcher import EngineCommand, LaunchSettings, engine_command
 from cryosiam_plugin.protocols.engine_process import ProcessEnd, nextRecord, runEngine
 from cryosiam_plugin.protocols.form_parts import PRECISIONS, TILINGS
 from cryosiam_plugin.protocols.information import counted
 from cryosiam_plugin.protocols.part import ProtocolPart
+from cryosiam_plugin.protocols.queue_jobs import (
+    exit_code_of,
+    explained_failure,
+    run_as_job,
+    why_ended,
+)
 
 
 class EngineRuns(ProtocolPart):
@@ -23,12 +30,15 @@ class EngineRuns(ProtocolPart):
 
         Returns when its process has ended.
         """
-        computes = self._runsNetwork(command)
-        argv = [command, "--config_file", str(self._configFile())]
-        if computes:
-            argv += self._computeOptions()
+        argv = [command, *self._engineOptions(command)]
         argv += [word for tsId in tsIds for word in ("--filename", f"{tsId}.mrc")]
-        return self._startEngine(argv, tsIds, useGpu=computes and self.usesGpu())
+        use_gpu = self._runsNetwork(command) and self.usesGpu()
+        return self._startEngine(argv, tsIds, useGpu=use_gpu)
+
+    def _engineOptions(self, command: str) -> list[str]:
+        """The options of an engine command, all but the tomograms."""
+        options = ["--config_file", str(self._configFile())]
+        return options + (self._computeOptions() if self._runsNetwork(command) else [])
 
     def _startEngine(
         self, argv: list[str], tsIds: list[str], *, useGpu: bool = False
@@ -45,13 +55,26 @@ class EngineRuns(ProtocolPart):
         )
         what = f"{counted(len(tsIds), 'tomogram')}: {', '.join(tsIds)}" if tsIds else "everything"
         self.info(magentaStr(f"{argv[0]}: {what}"))
-        # A queue's own programs need the environment that they were set up in.
-        environment = None if self.useQueueForSteps() else Environ(line.environment)
+        record = nextRecord(Path(self._getExtraPath("engine")).absolute())
+        if self.useQueueForSteps():
+            return self._startInQueue(line, record, n_gpus=int(useGpu))
+        environment = Environ(line.environment)
 
         def run_job(program: str, arguments: str) -> None:
             self.runJob(program, arguments, env=environment, numberOfMpi=1, numberOfThreads=1)
 
-        return runEngine(line, run_job, nextRecord(Path(self._getExtraPath("engine")).absolute()))
+        return runEngine(line, run_job, record)
+
+    def _startInQueue(self, line: EngineCommand, record: Path, *, n_gpus: int) -> ProcessEnd:
+        """Run the engine in a job of its own."""
+        logs: list[Path] = []
+
+        def run_job(program: str, arguments: str) -> None:
+            command = (program, arguments)
+            logs.append(run_as_job(self._stepsExecutor, self._log, command, n_gpus=n_gpus))
+
+        end = runEngine(line, run_job, record)
+        return replace(end, exit_code=exit_code_of(logs[0]), job_end=why_ended(logs[0]))
 
     def _launchSettings(self) -> LaunchSettings:
         return self.getClassPackage().Plugin.getLaunchSettings()
@@ -88,6 +111,10 @@ class EngineRuns(ProtocolPart):
         """Whether a command takes the options about device and precision."""
         return command.endswith("_predict")
 
+    def _usesArray(self) -> bool:
+        """Whether Slurm's job arrays compute, and not this protocol's own processes."""
+        return False
+
     def _computes(self) -> bool:
         """Whether a network is run at all."""
         return True
@@ -112,8 +139,12 @@ class EngineRuns(ProtocolPart):
     def getSubmitDict(self) -> dict[str, Any]:
         """What the queue is asked for: GPUs only if one is used, and one for each process."""
         values = super().getSubmitDict()
-        asked = len(self.getGpuList()) if self.usesGpu() else 0
+        asked = len(self.getGpuList()) if self.usesGpu() and not self._usesArray() else 0
         if values.get(QUEUE_FOR_JOBS) == "Y":
             asked = min(asked, 1)
         values["GPU_COUNT"] = asked
         return values
+
+    def setFailed(self, msg: str) -> None:
+        """Note a failure; where the queue's job has gone, with what its log says."""
+        super().setFailed(explained_failure(self, msg))

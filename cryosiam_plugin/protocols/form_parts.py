@@ -16,6 +16,8 @@ from pyworkflow.protocol.params import (
     StringParam,
 )
 
+from cryosiam_plugin.protocols.slurm_form import defineSlurmParams
+
 #: Scipion threads at first: the main process, the one that looks for new tomograms, one worker.
 THREADS = 3
 PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
@@ -92,8 +94,9 @@ def defineProcessParams(form: Any) -> None:
         validators=[GE(0, error="must be 0 or more")],
         label="Tomograms per engine process",
         help="The model is loaded once per process. 0 is automatic: all tomograms in one process "
-        "(one for each GPU) on this computer, one tomogram per job when the steps go to a queue. "
-        "Whatever is chosen, each result appears as soon as its tomogram is finished.",
+        "(one for each GPU) on this computer, one tomogram per job when the steps go to a queue "
+        "or to a job array. Whatever is chosen, each result appears as soon as its tomogram is "
+        "finished.",
     )
 
 
@@ -131,6 +134,7 @@ def defineComputeParams(form: Any, condition: str = "True") -> None:
         "and *fp16* are faster on recent GPUs and need less memory; results differ slightly.",
         **advanced,
     )
+    defineSlurmParams(form)
 
 
 def defineStreamingParams(form: Any) -> None:

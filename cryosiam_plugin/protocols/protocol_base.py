@@ -13,6 +13,7 @@ from pyworkflow.protocol.constants import STEPS_PARALLEL
 
 from cryosiam_plugin.convert import link_tomogram
 from cryosiam_plugin.engine_status import EngineStatus
+from cryosiam_plugin.protocols.array_runs import ArrayRuns
 from cryosiam_plugin.protocols.batches import automatic_size, split
 from cryosiam_plugin.protocols.engine_batch import EngineBatch, Stage
 from cryosiam_plugin.protocols.engine_process import stopForgottenEngines
@@ -24,12 +25,18 @@ from cryosiam_plugin.protocols.run_configuration import RunConfiguration
 
 
 class ProtCryosiamBase(
-    GrowingOutputs, EngineRuns, RunConfiguration, Information, EMProtocol, ProtStreamingBase
+    GrowingOutputs,
+    ArrayRuns,
+    EngineRuns,
+    RunConfiguration,
+    Information,
+    EMProtocol,
+    ProtStreamingBase,
 ):
     """Base of the protocols that run CryoSiam's engine on a set of tomograms.
 
-    One engine process takes several tomograms. The step that waits for it registers each result
-    as soon as the engine's status file says that it is done.
+    One engine process takes several tomograms, or Slurm computes them in job arrays. The step that
+    waits for them registers each result as soon as the engine's status file says that it is done.
     """
 
     _label: str | None = None
@@ -83,30 +90,65 @@ class ProtCryosiamBase(
 
     def stepsGeneratorStep(self) -> None:
         """Follow the inputs and make a step of each handful of tomograms, until they close."""
+        self._beginAgain()
+        self._following = Feed(self.inputTomograms, self._partners())
+        steps: list[int] = []
+        try:
+            self._followInputs(steps)
+        finally:
+            # Nobody shall wait for more if this ends with an error.
+            self._inbox.close()
+        for tsId, what in self._feed.lacking().items():
+            self._lacks(tsId, what)
+        self._insertStep(self.closeOutputSetsStep, prerequisites=steps)
+
+    def _beginAgain(self) -> None:
+        """Deal with what an earlier run left: engines, jobs, failures, another configuration."""
         stopForgottenEngines(self._configFile())
         self._forgetFailures()
-        self._writeConfiguration()
-        self._following = Feed(self.inputTomograms, self._partners())
+        before = self._earlierConfiguration()
+        changed = self._writeConfiguration()
+        # What Slurm still computes is of use only if it is what is wanted now.
+        if not self._usesArray() or before != self._earlierConfiguration():
+            self._endArrays()
+        for stage in self._stages() if changed else []:
+            # Slurm may have finished tomograms that nobody has registered.
+            for status in stage.folder.glob("*.json"):
+                status.unlink()
+
+    def _followInputs(self, steps: list[int]) -> None:
+        """Insert steps for all tomograms, and append their numbers."""
         finished = self._tsIdsOf(self._primaryOutput)
         waiting: list[str] = []
-        steps: list[int] = []
         while True:
             isOpen = self._feed.update()
             waiting += [tsId for tsId in self._feed.take() if tsId not in finished]
             # While the engine is busy, newcomers gather, so that fewer processes load the model.
             slots = self._slots(following=isOpen)
-            if waiting and (not isOpen or self._unfinished(steps) < slots):
-                steps += self._insertPredictions(waiting, slots)
+            free = not isOpen or self._usesArray() or self._unfinished(steps) < slots
+            if waiting and free:
+                self._insertPredictions(waiting, slots, steps)
                 waiting = []
             if not isOpen:
                 break
             self._streamingSleepOnWait()
-        for tsId, what in self._feed.lacking().items():
-            self._lacks(tsId, what)
-        self._insertStep(self.closeOutputSetsStep, prerequisites=steps)
 
     def predictStep(self, tsIds: list[str]) -> None:
         """Run the engine on some tomograms; register each as soon as it is done."""
+        ready = self._linked(tsIds)
+        EngineBatch(
+            self._stages(),
+            self._launch,
+            self._onDone,
+            self._fail,
+            side_by_side=not self.useQueueForSteps(),
+        ).run(ready)
+
+    def _stages(self) -> list[Stage]:
+        return [Stage.of(command, self._predictionFolder()) for command in self._commands()]
+
+    def _linked(self, tsIds: list[str]) -> list[str]:
+        """Put the inputs of tomograms where the engine looks for them; those that have them all."""
         ready = []
         for tsId in tsIds:
             try:
@@ -114,13 +156,7 @@ class ProtCryosiamBase(
                 ready.append(tsId)
             except (OSError, ValueError) as error:
                 self._fail(tsId, str(error))
-        EngineBatch(
-            [Stage.of(command, self._predictionFolder()) for command in self._commands()],
-            self._launch,
-            self._onDone,
-            self._fail,
-            side_by_side=not self.useQueueForSteps(),
-        ).run(ready)
+        return ready
 
     def closeOutputSetsStep(self) -> None:
         """Close the outputs; fail where there is nothing in them."""
@@ -135,14 +171,18 @@ class ProtCryosiamBase(
 
     # ----------------------------- inserting steps --------------------------------------------
 
-    def _insertPredictions(self, tsIds: list[str], slots: int) -> list[int]:
+    def _insertPredictions(self, tsIds: list[str], slots: int, steps: list[int]) -> None:
+        if self._usesArray():
+            self._inbox.put(tsIds)
+            # One step follows all arrays: two would ask Slurm twice.
+            if not steps:
+                steps.append(self._insertStep(self.predictOnSlurmStep))
+            return
         size = self.tomogramsPerProcess.get() or automatic_size(
             len(tsIds), n_slots=slots, queue_for_steps=self.useQueueForSteps()
         )
-        return [
-            self._insertStep(self.predictStep, batch, needsGPU=self._needsGpuSlot())
-            for batch in split(tsIds, size)
-        ]
+        for batch in split(tsIds, size):
+            steps.append(self._insertStep(self.predictStep, batch, needsGPU=self._needsGpuSlot()))
 
     def _insertStep(
         self,

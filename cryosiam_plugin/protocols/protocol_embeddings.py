@@ -150,11 +150,12 @@ class ProtCryosiamEmbeddings(SetRuns, EmbeddingSettings, EmbeddingInformation, P
         if not self._fromParticles():
             super()._lacks(tsId, what)
 
-    def _launch(self, command: str, tsIds: list[str]) -> Any:
-        if tsIds and self._fromParticles():
+    def _linked(self, tsIds: list[str]) -> list[str]:
+        ready = super()._linked(tsIds)
+        if ready and self._fromParticles():
             with self._lock:
                 gather_centers(Path(self._centersFolder()), Path(self._centersFile()))
-        return super()._launch(command, tsIds)
+        return ready
 
     def _readFiles(self, tsIds: list[str]) -> list[Path]:
         folders = (self._inputFolder(), self._maskFolder())

@@ -29,6 +29,7 @@ from cryosiam_plugin.protocols.instance_results import (
     defineResultParams,
 )
 from cryosiam_plugin.protocols.protocol_base import ProtCryosiamBase
+from cryosiam_plugin.protocols.slurm_form import defineSlurmParams
 
 #: How the names of the files end that the engine reads of a tomogram, besides the mask.
 INPUT_ENDINGS = ("_instance_preds.mrc", "_particles.csv")
@@ -99,6 +100,7 @@ class ProtCryosiamInstanceFilter(InstanceResults, ProtCryosiamBase):
         )
         defineResultParams(form)
         defineProcessParams(form)
+        defineSlurmParams(form)
         defineStreamingParams(form)
         form.addParallelSection(threads=THREADS, mpi=0)
 

@@ -58,8 +58,13 @@ class RunConfiguration(ProtocolPart):
             keys["parameters"] = {"network": network}
         return keys
 
-    def _writeConfiguration(self) -> None:
+    def _writeConfiguration(self) -> list[str]:
         """Write ``run.yaml``; refuse to mix results of different parameters.
+
+        Returns
+        -------
+        list of str
+            The parameters that have changed since it was written last.
 
         Raises
         ------
@@ -78,6 +83,7 @@ class RunConfiguration(ProtocolPart):
         for folder in (self._inputFolder(), self._predictionFolder(), self._maskFolder()):
             Path(folder).mkdir(parents=True, exist_ok=True)
         write_run_config(str(self._configFile()), new)
+        return changed
 
     def _earlierConfiguration(self) -> dict[str, Any] | None:
         try:

@@ -133,7 +133,8 @@ def state_of(protocol: Any, ts_id: str) -> str:
 
 def processes_of(protocol: Any) -> tuple[list[psutil.Process], list[psutil.Process]]:
     """The protocol's own process, and its engine's."""
-    work = Path(protocol.getWorkingDir()).name
+    # Runs of other projects, which other tests look at meanwhile, may have the same name.
+    work = f"{Path(protocol.getProject().path).name}/{protocol.getWorkingDir()}"
     own, engine = [], []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []

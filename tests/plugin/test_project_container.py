@@ -69,9 +69,11 @@ def _again(protocol, engine_python: str, folder: Path) -> Path:
     """Repeat a run's engine calls, with its own configuration, into another folder."""
     extra = Path(protocol._getExtraPath()).absolute()
     config = yaml.safe_load((extra / "run.yaml").read_text("utf-8"))
-    ours = Path(config["prediction_folder"])
-    config["prediction_folder"] = str(folder)
     folder.mkdir()
+    # What the filter works on lies in its prediction folder before it starts.
+    for link in filter(Path.is_symlink, Path(config["prediction_folder"]).iterdir()):
+        shutil.copy(link, folder)
+    config["prediction_folder"] = str(folder)
     (folder / "run.yaml").write_text(yaml.safe_dump(config))
     scripts = sorted(extra.glob("engine/*.sh"), key=lambda path: int(path.stem.split("_")[1]))
     for script in scripts:
@@ -82,16 +84,14 @@ def _again(protocol, engine_python: str, folder: Path) -> Path:
         done = subprocess.run(command, env=engine_environment(os.environ), capture_output=True)
         assert done.returncode == 0, done.stderr.decode()
     assert scripts
-    assert ours != folder
     return folder
 
 
 @pytest.mark.parametrize("member", MEMBERS)
 def test_every_result_is_the_same(chain, native, member: str) -> None:
-    ours = Path(chain[member]._getExtraPath("predictions"))
-    theirs = native[member]
-    filtered = theirs.with_name(f"{theirs.name}_filtered")
-    theirs = filtered if filtered.is_dir() else theirs
+    ours, theirs = Path(chain[member]._getExtraPath("predictions")), native[member]
+    if member == "near":
+        ours, theirs = (path.with_name(f"{path.name}_filtered") for path in (ours, theirs))
     volumes = sorted(path.name for path in theirs.glob("*.mrc"))
     assert {"TS_01", "TS_02"} == {name[:5] for name in volumes}, said(chain[member])
     for name in volumes:

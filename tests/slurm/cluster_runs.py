@@ -15,12 +15,7 @@ from cryosiam_engine.slurm.plan import Item
 from cryosiam_engine.slurm.run import SlurmRun
 from cryosiam_engine.slurm.settings import JobSettings
 
-START = Path(__file__).resolve().parents[2] / "scripts" / "start_slurm.sh"
 STAND_IN = Path(__file__).with_name("stand_in_engine.py")
-
-
-def cluster(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["bash", str(START), *words], capture_output=True, text=True)
 
 
 class Cluster:

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cluster_runs import STAND_IN, Cluster, cluster
+from cluster_runs import STAND_IN, Cluster
 from cryosiam_engine.slurm import run as run_module
 from cryosiam_engine.slurm.follower import Follower
 from cryosiam_engine.slurm.retries import retry_failed
 from cryosiam_engine.slurm.run import SlurmRun
 from cryosiam_engine.slurm.settings import JobSettings
+from shared_cluster import cluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

@@ -1,0 +1,127 @@
+"""How a protocol computes its tomograms as job arrays on Slurm."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryosiam_plugin.launcher import engine_command
+from cryosiam_plugin.protocols.array_batch import ArrayBatch, Inbox
+from cryosiam_plugin.protocols.array_stage import ArrayStage, active_runs, end_run
+from cryosiam_plugin.protocols.engine_batch import Stage
+from cryosiam_plugin.protocols.part import ProtocolPart
+from cryosiam_plugin.protocols.slurm_form import (
+    ON_SLURM,
+    job_settings,
+    launch_settings,
+    slurm_problems,
+)
+from cryosiam_plugin.slurm_core import Journal, SlurmError, SlurmPrograms, SlurmRun
+
+logger = logging.getLogger(__name__)
+
+
+class ArrayRuns(ProtocolPart):
+    """Mixed into a protocol that has the form's part about Slurm."""
+
+    if TYPE_CHECKING:
+
+        def _stages(self) -> list[Stage]: ...
+
+        def _linked(self, tsIds: list[str]) -> list[str]: ...
+
+        def _engineOptions(self, command: str) -> list[str]: ...
+
+        def _runsNetwork(self, command: str) -> bool: ...
+
+        def _launchSettings(self) -> Any: ...
+
+        def _readFiles(self, tsIds: list[str]) -> list[Path]: ...
+
+        def _onDone(self, tsId: str, first: Any, last: Any) -> None: ...
+
+        def _fail(self, tsId: str, reason: str) -> None: ...
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._inbox = Inbox()
+
+    def _usesArray(self) -> bool:
+        return bool(self.whereToRun.get() == ON_SLURM)
+
+    def predictOnSlurmStep(self) -> None:
+        """Have Slurm compute all tomograms; register each as soon as it is done."""
+        programs = SlurmPrograms()
+        stages = [
+            ArrayStage(stage, self._arraysFolder() / stage.command, self._newJournal, programs)
+            for stage in self._stages()
+        ]
+        ArrayBatch(stages, self._inbox, self._linked, self._onDone, self._fail).run()
+
+    def _newJournal(self, command: str, tsIds: list[str]) -> Journal:
+        """How tomograms are to be computed by the tasks of an array."""
+        use_gpu = self._runsNetwork(command) and self.usesGpu()
+        work_folder = Path(self._getPath()).absolute()
+        line = engine_command(
+            launch_settings(self, self._launchSettings()),
+            [],
+            work_folder=work_folder,
+            inputs=self._readFiles(tsIds),
+            use_gpu=use_gpu,
+            scheduler_owns_gpu=True,
+        )
+        return Journal(
+            # Jobs are told apart by their names, in all projects of a user.
+            name=f"cryosiam-{self.strId()}-{command}-{secrets.token_hex(4)}",
+            command=command,
+            options=self._engineOptions(command),
+            engine=line.shell_line,
+            work_folder=str(Path.cwd()),
+            status_folder=str(Stage.of(command, self._predictionFolder()).folder),
+            settings=job_settings(self, use_gpu=use_gpu),
+            per_task=self.tomogramsPerProcess.get() or 1,
+            retries=self.slurmRetries.get(),
+        )
+
+    def _arraysFolder(self) -> Path:
+        return Path(self._getExtraPath("slurm")).absolute()
+
+    def _endArrays(self) -> None:
+        """End what an earlier run left in Slurm: it computes what is not wanted any more.
+
+        Raises
+        ------
+        SlurmError
+            When it goes on all the same.
+        """
+        for run in self._activeRuns():
+            end_run(run)
+
+    def _activeRuns(self) -> list[SlurmRun]:
+        programs = SlurmPrograms()
+        folders = self._arraysFolder().glob("*")
+        return [run for folder in folders for run in active_runs(folder, programs)]
+
+    def setAborted(self) -> None:
+        """Stop: called by whoever stopped the protocol, whose process is dead by now."""
+        super().setAborted()
+        for run in self._activeRuns():
+            try:
+                run.cancel()
+            except (SlurmError, OSError) as error:
+                # Continue ends it first, if it still runs by then.
+                logger.error("The jobs of %s could not be cancelled: %s", run.folder, error)
+
+    def cleanWorkingDir(self) -> None:
+        """Remove all files; jobs that would write into them are ended first."""
+        try:
+            self._endArrays()
+        except (SlurmError, OSError) as error:
+            logger.error("Jobs of this protocol could not be ended: %s", error)
+        super().cleanWorkingDir()
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        return problems + (slurm_problems(self) if self._usesArray() else [])

@@ -1,0 +1,224 @@
+"""Protocols on a real Slurm: job arrays, Scipion's queue; kills, stops, other clusters' habits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipion_projects import (
+    Project,
+    kill,
+    model,
+    processes_of,
+    said,
+    state_of,
+    volumes,
+    wait_for,
+)
+
+sys.path.append(str(Path(__file__).parents[1] / "slurm"))
+from shared_cluster import locked, running_cluster
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+#: Some seconds per tomogram on a CPU: time to be killed in.
+LARGER = (64, 128, 128)
+ARRAY = {"whereToRun": 1, "slurmCpus": 1, "slurmMemory": "1300M", "slurmTime": "20"}
+
+
+@pytest.fixture(scope="module")
+def slurm(domain, engine_python):
+    with running_cluster():
+        yield
+
+
+@pytest.fixture
+def turn(slurm):
+    """No drill stops the controller meanwhile."""
+    with locked("turn"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def models(domain, engine_python):
+    import os
+
+    os.environ.update(CRYOSIAM_ENGINE_PYTHON=engine_python, CRYOSIAM_RUNTIME="native")
+    from cryosiam_plugin.tests.synthetic import small_models
+
+    return small_models()
+
+
+@pytest.fixture
+def queue(domain, monkeypatch):
+    """The configuration of Scipion's queue that we ship; its value is for a protocol."""
+    from pyworkflow import Config
+
+    import cryosiam_plugin
+
+    hosts = Path(cryosiam_plugin.__file__).parent / "templates" / "hosts.slurm.conf"
+    monkeypatch.setenv("SCIPION_HOSTS", str(hosts))
+    monkeypatch.setattr(Config, "SCIPION_HOSTS", str(hosts))
+    return {"JOB_CPUS": "1", "JOB_MEMORY": "1300M", "JOB_TIME": "20", "QUEUE_FOR_JOBS": "N"}
+
+
+def tomograms(number, *shape):
+    from cryosiam_plugin.tests.synthetic import simulated_tomograms
+
+    return simulated_tomograms(number, *shape)
+
+
+def jobs():
+    """What has not ended."""
+    words = ["squeue", "--noheader", "--format=%j %T"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.split("\n")[:-1]
+
+
+def array_jobs(protocol):
+    return [job for job in jobs() if job.startswith(f"cryosiam-{protocol.strId()}-")]
+
+
+def hold_array(protocol):
+    """Let no further task begin."""
+    words = ["squeue", "--noheader", "--states=pending", "--format=%F %j"]
+    lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    (found,) = {line.split()[0] for line in lines if f"cryosiam-{protocol.strId()}-" in line}
+    subprocess.run(["scontrol", "hold", found], check=True)
+
+
+def arrays(protocol, command="*"):
+    """The arrays that were submitted."""
+    return sorted(Path(protocol._getExtraPath("slurm")).glob(f"{command}/run_*/array_*"))
+
+
+@pytest.mark.usefixtures("turn")
+def test_segmentation_in_arrays_as_at_home(engine_python, models):
+    """Two commands, two tomograms per task, a pretended GPU; one of the four is damaged."""
+    import shutil
+
+    from cryosiam_plugin.protocols import ProtCryosiamSemantic
+
+    project = Project("slurmarray", engine_python)
+    data = project.path / "data"
+    shutil.copytree(tomograms(4), data)
+    imported = project.import_tomograms(data)
+    (data / "TS_03.mrc").write_bytes(b"no tomogram")
+    common = {
+        "inputTomograms": (imported, "Tomograms"),
+        "minimumSizes": "1: 3",
+        "threshold": 0.3,
+        **model(models, "semantic"),
+    }
+    here = project.run(ProtCryosiamSemantic, **common)
+    there = project.run(ProtCryosiamSemantic, **common, **ARRAY, tomogramsPerProcess=2)
+    assert there.isFinished(), said(there)
+    assert there.failedTomograms.getTSIds() == ["TS_03"]
+    assert "TS_03.mrc" in "\n".join(there.summary())
+    one, other = volumes(here.semanticMasks), volumes(there.semanticMasks)
+    assert sorted(other) == ["TS_01", "TS_02", "TS_04"]
+    for ts_id, labels in one.items():
+        np.testing.assert_array_equal(labels, other[ts_id])
+    assert len(arrays(there, "semantic_predict")) == 1
+    assert array_jobs(there) == []
+
+
+@pytest.mark.usefixtures("turn")
+def test_killed_continued_stopped_continued(engine_python, models):
+    """A kill leaves the array alone, and Continue finds it; a stop ends it."""
+    from cryosiam_plugin.protocols import ProtCryosiamDenoise
+
+    project = Project("slurmdrill", engine_python)
+    imported = project.import_tomograms(tomograms(3, LARGER))
+    protocol = project.new(
+        ProtCryosiamDenoise,
+        inputTomograms=(imported, "Tomograms"),
+        slurmCap=1,
+        **model(models, "denoising"),
+        **ARRAY,
+    )
+    project.launch(protocol, wait=False)
+    wait_for(lambda: state_of(protocol, "TS_01") == "done", "the first tomogram")
+    first = Path(protocol._getExtraPath("predictions", "TS_01.mrc"))
+    before = first.stat().st_mtime_ns
+    hold_array(protocol)  # however slow the rest of this test is, something is left to compute
+    kill(processes_of(protocol)[0])
+    project.died(protocol)
+    assert array_jobs(protocol), "the array ended with Scipion's process"
+
+    project.launch(protocol, wait=False)
+    wait_for(lambda: "predict: waiting " in said(protocol).split("RESUMING")[-1], "the array")
+    assert len(arrays(protocol)) == 1
+    project.scipion.stopProtocol(protocol)
+    wait_for(lambda: not array_jobs(protocol), "the end of all jobs", 60)
+    assert protocol.isAborted()
+
+    project.launch(protocol, wait=False)
+    project.finished(protocol)
+    assert protocol.denoisedTomograms.getTSIds() == ["TS_01", "TS_02", "TS_03"], said(protocol)
+    assert len(arrays(protocol)) == 2
+    assert first.stat().st_mtime_ns == before, "tomogram 1 was computed again"
+    assert "failed" not in "\n".join(protocol.summary())
+    assert array_jobs(protocol) == []
+
+
+def queued(project, imported, models, queue):
+    from cryosiam_plugin.protocols import ProtCryosiamDenoise
+
+    protocol = project.new(
+        ProtCryosiamDenoise,
+        inputTomograms=(imported, "Tomograms"),
+        numberOfThreads=3,
+        **model(models, "denoising"),
+    )
+    protocol._useQueue.set(True)
+    protocol.setQueueParams(("cpu", queue))
+    return protocol
+
+
+def cancel_job(pattern):
+    """Cancel one job as an administrator would; Scipion is not told."""
+    words = ["squeue", "--noheader", "--states=running", "--format=%i %j"]
+    lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    found = [line.split()[0] for line in lines if pattern in line]
+    subprocess.run(["scancel", found[0]], check=True)
+
+
+@pytest.mark.usefixtures("turn")
+def test_each_step_a_job(engine_python, models, queue):
+    """A job that is cancelled behind Scipion's back is a failed tomogram with its reason."""
+    project = Project("slurmsteps", engine_python)
+    imported = project.import_tomograms(tomograms(3, LARGER))
+    protocol = queued(project, imported, models, {**queue, "QUEUE_FOR_JOBS": "Y"})
+    project.launch(protocol, wait=False)
+    wait_for(lambda: state_of(protocol, "TS_01") == "running", "the first tomogram")
+    script = next(Path(protocol._getLogsPath()).glob("*.job"))
+    assert "--gres" not in script.read_text()
+    cancel_job("scipion-")
+    project.finished(protocol)
+    failed = protocol.failedTomograms.getFirstItem()
+    assert protocol.failedTomograms.getSize() == 1
+    assert "cancelled" in failed._failure.get()
+    assert protocol.denoisedTomograms.getSize() == 2
+    assert jobs() == []
+
+
+@pytest.mark.usefixtures("turn")
+def test_the_whole_protocol_a_job(engine_python, models, queue):
+    """Whose job ends before its time says why, and Continue goes on."""
+    project = Project("slurmqueue", engine_python)
+    imported = project.import_tomograms(tomograms(3, LARGER))
+    protocol = queued(project, imported, models, queue)
+    project.launch(protocol, wait=False)
+    wait_for(lambda: state_of(protocol, "TS_01") == "done", "the first tomogram")
+    first = Path(protocol._getExtraPath("predictions", "TS_01.mrc"))
+    before = first.stat().st_mtime_ns
+    cancel_job(f"scipion-{protocol.strId()}")
+    wait_for(lambda: project.again(protocol).isFailed(), "the failure", pause=1)
+    assert "cancelled" in protocol.getErrorMessage()
+    project.launch(protocol, wait=False)
+    project.finished(protocol)
+    assert protocol.denoisedTomograms.getSize() == 3
+    assert first.stat().st_mtime_ns == before

@@ -1,0 +1,55 @@
+"""The one real Slurm of this machine, for tests of the engine and of the plugin."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+START = Path(__file__).resolve().parents[2] / "scripts" / "start_slurm.sh"
+_LOCKS = Path(tempfile.gettempdir())
+
+
+def cluster(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", str(START), *words], capture_output=True, text=True)
+
+
+@contextmanager
+def locked(name: str) -> Iterator[Path]:
+    path = _LOCKS / f"cryosiam-slurm-tests-{name}"
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield path
+
+
+@contextmanager
+def running_cluster() -> Iterator[None]:
+    """Three nodes n1, n2, n3 with two pretended GPUs each; stopped by the last who used them."""
+    if os.getuid() != 0 or shutil.which("dpkg-query") is None:
+        pytest.skip("a Slurm for tests can be started on Debian by root only")
+    with locked("users") as users:
+        done = cluster("start")
+        if done.returncode != 0:
+            pytest.skip(f"no Slurm can be started here: {done.stderr.strip()[-300:]}")
+        users.write_text(" ".join([*_others(users), str(os.getpid())]))
+    try:
+        yield
+    finally:
+        with locked("users") as users:
+            users.write_text(" ".join(_others(users)))
+            if not users.read_text():
+                cluster("stop")
+
+
+def _others(path: Path) -> list[str]:
+    """Processes of tests that still use the cluster."""
+    pids = path.read_text().split()
+    return [pid for pid in pids if int(pid) != os.getpid() and psutil.pid_exists(int(pid))]
