@@ -137,8 +137,10 @@ def project(engine):
 
 @pytest.fixture(scope="module")
 def main_window(display):
-    from pyworkflow.gui.gui import Window
+    from pyworkflow.gui.gui import Window, image_cache
 
+    # Its images belong to the window of an earlier file of tests, which is gone.
+    image_cache.clear()
     window = Window("Scipion", None)
     errors: list = []
     window.root.master.report_callback_exception = lambda *error: errors.append(error)
