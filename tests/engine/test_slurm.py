@@ -106,7 +106,7 @@ ask() {
 }
 trap 'ask USR1' USR1
 trap 'ask TERM' TERM
-cd '/home/u/it'"'"'s' || exit 2
+cd '/data/u/it'"'"'s' || exit 2
 array='/data/out of "100%"/array_001'
 task=$SLURM_ARRAY_TASK_ID
 rm -f "$array/ends/$task"
@@ -165,7 +165,7 @@ def test_the_whole_script() -> None:
         settings,
         job(
             folder=Path('/data/out of "100%"/array_001'),
-            work_folder=Path("/home/u/it's"),
+            work_folder=Path("/data/u/it's"),
             after=["17", "18"],
         ),
     )
