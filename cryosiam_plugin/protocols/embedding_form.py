@@ -15,7 +15,7 @@ from pyworkflow.protocol.params import (
     Positive,
 )
 
-from cryosiam_plugin.protocols.form_parts import PRECISIONS, TILINGS, defineProcessParams
+from cryosiam_plugin.protocols.form_parts import TILINGS, definePrecisionParam, defineProcessParams
 from cryosiam_plugin.protocols.slurm_form import defineSlurmParams
 
 FROM_INSTANCES, FROM_PARTICLES = range(2)
@@ -163,16 +163,7 @@ def defineNetworkParams(form: Any) -> None:
         "original CryoSiam, which cuts grown instances off at the box of the instance before, to "
         "get its very numbers.",
     )
-    form.addParam(
-        "precision",
-        EnumParam,
-        choices=PRECISIONS,
-        default=0,
-        expertLevel=LEVEL_ADVANCED,
-        label="Precision",
-        help="*auto*: 32-bit numbers, with the fast units of the GPU where it has them. *bf16* "
-        "and *fp16* are faster on recent GPUs and need less memory; results differ slightly.",
-    )
+    definePrecisionParam(form, expertLevel=LEVEL_ADVANCED)
     defineSlurmParams(form)
 
 

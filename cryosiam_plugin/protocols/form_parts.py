@@ -124,6 +124,12 @@ def defineComputeParams(form: Any, condition: str = "True") -> None:
         "*reference*: the tiles of the original CryoSiam, to get its very numbers.",
         **advanced,
     )
+    definePrecisionParam(form, **advanced)
+    defineSlurmParams(form)
+
+
+def definePrecisionParam(form: Any, **options: Any) -> None:
+    """The numbers that the network computes with; `options` go to the parameter."""
     form.addParam(
         "precision",
         EnumParam,
@@ -132,9 +138,8 @@ def defineComputeParams(form: Any, condition: str = "True") -> None:
         label="Precision",
         help="*auto*: 32-bit numbers, with the fast units of the GPU where it has them. *bf16* "
         "and *fp16* are faster on recent GPUs and need less memory; results differ slightly.",
-        **advanced,
+        **options,
     )
-    defineSlurmParams(form)
 
 
 def defineStreamingParams(form: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from pyworkflow.protocol import constants as cts
 from pyworkflow.protocol.params import GE, GT, BooleanParam, EnumParam, FloatParam, IntParam, Range
 
-from cryosiam_plugin.protocols.form_parts import PRECISIONS
+from cryosiam_plugin.protocols.form_parts import definePrecisionParam
 from cryosiam_plugin.protocols.training_form import OPTIMIZERS, SGD
 
 _ADVANCED = {"expertLevel": cts.LEVEL_ADVANCED}
@@ -83,16 +83,7 @@ def defineMethodParams(form: Any) -> None:
         "computer (on a GPU, nearly).",
         **_ADVANCED,
     )
-    form.addParam(
-        "precision",
-        EnumParam,
-        choices=PRECISIONS,
-        default=0,
-        label="Precision",
-        help="*auto*: 32-bit numbers, with the fast units of the GPU where it has them. *bf16* "
-        "and *fp16* are faster on recent GPUs and need less memory.",
-        **_ADVANCED,
-    )
+    definePrecisionParam(form, **_ADVANCED)
 
 
 def definePatchParams(form: Any) -> None:
