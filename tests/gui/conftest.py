@@ -124,3 +124,21 @@ def simulated_files(simulated: Path):
         particles=lambda: read_particles_csv(truth / "TS_01_particles.csv", "TS_01"),
         box_size=18,
     )
+
+
+@pytest.fixture(scope="module")
+def empty_project() -> Iterator[object]:
+    """A project without runs, and its folder as the current one."""
+    from pyworkflow import Config
+    from pyworkflow.project import Manager
+
+    # Discovering the plugins gives their variables values.
+    Config.getDomain().getProtocols()
+    manager = Manager()
+    if manager.hasProject("CryosiamForms"):
+        manager.deleteProject("CryosiamForms")
+    before = Path.cwd()
+    project = manager.createProject("CryosiamForms")
+    os.chdir(project.path)
+    yield project
+    os.chdir(before)

@@ -137,11 +137,13 @@ def project(engine):
 
 @pytest.fixture(scope="module")
 def main_window(display):
-    from pyworkflow.gui.gui import Window, image_cache
+    from pyworkflow.gui import gui
 
-    # Its images belong to the window of an earlier file of tests, which is gone.
-    image_cache.clear()
-    window = Window("Scipion", None)
+    # Its images and fonts belong to the window of an earlier file of tests, which is gone.
+    gui.image_cache.clear()
+    for font in (gui.FONT_NORMAL, gui.FONT_BOLD, gui.FONT_ITALIC, gui.FONT_FIXED, gui.FONT_BIG):
+        vars(gui).pop(font, None)
+    window = gui.Window("Scipion", None)
     errors: list = []
     window.root.master.report_callback_exception = lambda *error: errors.append(error)
     yield window

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 from test_scipion_gui import (  # noqa: F401 - a fixture
     cut_texts,
@@ -18,30 +15,14 @@ from test_scipion_gui import (  # noqa: F401 - a fixture
 pytestmark = [pytest.mark.gui, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def project():
-    from pyworkflow import Config
-    from pyworkflow.project import Manager
-
-    Config.getDomain().getProtocols()
-    manager = Manager()
-    if manager.hasProject("CryosiamSlurmForm"):
-        manager.deleteProject("CryosiamSlurmForm")
-    before = Path.cwd()
-    project = manager.createProject("CryosiamSlurmForm")
-    os.chdir(project.path)
-    yield project
-    os.chdir(before)
-
-
-def test_what_slurm_is_asked_for_is_readable(project, main_window, screenshot):  # noqa: F811
+def test_what_slurm_is_asked_for_is_readable(empty_project, main_window, screenshot):  # noqa: F811
     from cryosiam_plugin.protocols import ProtCryosiamInstances
 
-    protocol = project.newProtocol(ProtCryosiamInstances)
+    protocol = empty_project.newProtocol(ProtCryosiamInstances)
     assert unexplained(protocol) == []
     protocol.whereToRun.set(1)
     protocol.expertLevel.set(1)
-    form = open_form(project, main_window, protocol)
+    form = open_form(empty_project, main_window, protocol)
     try:
         form._checkAllChanges()
         notebook = next(w for w in descendants(form.root) if w.winfo_class() == "TNotebook")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import tkinter
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,35 +19,19 @@ from test_scipion_gui import (  # noqa: F401 - a fixture
 pytestmark = [pytest.mark.gui, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def project():
-    from pyworkflow import Config
-    from pyworkflow.project import Manager
-
-    Config.getDomain().getProtocols()
-    manager = Manager()
-    if manager.hasProject("CryosiamTrainingForm"):
-        manager.deleteProject("CryosiamTrainingForm")
-    before = Path.cwd()
-    project = manager.createProject("CryosiamTrainingForm")
-    os.chdir(project.path)
-    yield project
-    os.chdir(before)
-
-
 @pytest.fixture
-def protocol(project):
+def protocol(empty_project):
     from cryosiam_plugin.protocols import ProtCryosiamTrainSemantic
 
-    return project.newProtocol(ProtCryosiamTrainSemantic)
+    return empty_project.newProtocol(ProtCryosiamTrainSemantic)
 
 
 @pytest.mark.parametrize("start", [0, 1])
-def test_every_tab_is_readable(project, main_window, screenshot, protocol, start):  # noqa: F811
+def test_every_tab_is_readable(empty_project, main_window, screenshot, protocol, start):  # noqa: F811
     protocol.startFrom.set(start)
     protocol.optimizer.set(2)
     protocol.expertLevel.set(1)
-    form = open_form(project, main_window, protocol)
+    form = open_form(empty_project, main_window, protocol)
     try:
         notebook = next(w for w in descendants(form.root) if w.winfo_class() == "TNotebook")
         for tab in notebook.tabs():
@@ -67,14 +49,14 @@ def test_every_field_is_explained(protocol):
     assert unexplained(protocol) == []
 
 
-def test_the_wand_writes_the_names_of_the_masks(project, protocol):
+def test_the_wand_writes_the_names_of_the_masks(empty_project, protocol):
     from pyworkflow.object import Set, String
     from tomo.objects import SetOfTomoMasks, TomoMask
 
     from cryosiam_plugin.convert import LABEL_TABLE, format_label_table
     from cryosiam_plugin.wizards import CryosiamClassNamesWizard
 
-    masks = SetOfTomoMasks.create(project.getTmpPath(), template="masks%s.sqlite")
+    masks = SetOfTomoMasks.create(empty_project.getTmpPath(), template="masks%s.sqlite")
     masks.setSamplingRate(10.0)
     mask = TomoMask()
     mask.setTsId("TS_01")
@@ -89,11 +71,13 @@ def test_the_wand_writes_the_names_of_the_masks(project, protocol):
     assert written == [("classNames", "membrane, class 2, ribosome")]
 
 
-def test_analyze_results_of_a_run_without_curves(project, main_window, protocol):  # noqa: F811
+def test_analyze_results_of_a_run_without_curves(empty_project, main_window, protocol):  # noqa: F811
     """While the masks are looked at there is nothing to see yet; the window says so."""
     (viewer,) = [v for v in viewers_of(protocol) if "Training" in v.__name__]
-    project.saveProtocol(protocol)
-    (view,) = viewer(project=project, protocol=protocol, parent=main_window)._visualize(protocol)
+    empty_project.saveProtocol(protocol)
+    (view,) = viewer(project=empty_project, protocol=protocol, parent=main_window)._visualize(
+        protocol
+    )
     view.show()
     settle(main_window.root)
     windows = [w for w in main_window.root.winfo_children() if isinstance(w, tkinter.Toplevel)]
