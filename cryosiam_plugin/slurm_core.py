@@ -15,31 +15,50 @@ __path__ = [str(Path(__file__).parent / "engine" / "cryosiam_engine" / "slurm")]
 
 if TYPE_CHECKING:
     from cryosiam_engine.slurm.errors import SlurmError
-    from cryosiam_engine.slurm.files import last_words, only_one
+    from cryosiam_engine.slurm.files import last_words, only_one, write_json
     from cryosiam_engine.slurm.follower import Follower, Poll
     from cryosiam_engine.slurm.journal import Failure, Journal
     from cryosiam_engine.slurm.plan import Item
     from cryosiam_engine.slurm.programs import SlurmPrograms
-    from cryosiam_engine.slurm.progress import Progress, in_words
-    from cryosiam_engine.slurm.reasons import TaskEnd, judge_end
+    from cryosiam_engine.slurm.progress import Progress, clock_time, in_words
+    from cryosiam_engine.slurm.reasons import (
+        KILLED,
+        OUT_OF_MEMORY,
+        TaskEnd,
+        Words,
+        judge_end,
+        remedy,
+    )
     from cryosiam_engine.slurm.retries import retry_failed
     from cryosiam_engine.slurm.run import LOCK, SlurmRun
+    from cryosiam_engine.slurm.script import LOGS
     from cryosiam_engine.slurm.settings import JobSettings
 else:
     from cryosiam_plugin.slurm_core.errors import SlurmError
-    from cryosiam_plugin.slurm_core.files import last_words, only_one
+    from cryosiam_plugin.slurm_core.files import last_words, only_one, write_json
     from cryosiam_plugin.slurm_core.follower import Follower, Poll
     from cryosiam_plugin.slurm_core.journal import Failure, Journal
     from cryosiam_plugin.slurm_core.plan import Item
     from cryosiam_plugin.slurm_core.programs import SlurmPrograms
-    from cryosiam_plugin.slurm_core.progress import Progress, in_words
-    from cryosiam_plugin.slurm_core.reasons import TaskEnd, judge_end
+    from cryosiam_plugin.slurm_core.progress import Progress, clock_time, in_words
+    from cryosiam_plugin.slurm_core.reasons import (
+        KILLED,
+        OUT_OF_MEMORY,
+        TaskEnd,
+        Words,
+        judge_end,
+        remedy,
+    )
     from cryosiam_plugin.slurm_core.retries import retry_failed
     from cryosiam_plugin.slurm_core.run import LOCK, SlurmRun
+    from cryosiam_plugin.slurm_core.script import LOGS
     from cryosiam_plugin.slurm_core.settings import JobSettings
 
 __all__ = [
+    "KILLED",
     "LOCK",
+    "LOGS",
+    "OUT_OF_MEMORY",
     "Failure",
     "Follower",
     "Item",
@@ -51,9 +70,13 @@ __all__ = [
     "SlurmPrograms",
     "SlurmRun",
     "TaskEnd",
+    "Words",
+    "clock_time",
     "in_words",
     "judge_end",
     "last_words",
     "only_one",
+    "remedy",
     "retry_failed",
+    "write_json",
 ]

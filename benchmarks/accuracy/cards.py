@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from cryosiam_engine.demo.report import markdown
-from ours import Results
+from names import Results
 from tables import rows
 
 #: What each card shows.
@@ -24,7 +24,7 @@ SCORES = {
         "centres of rubisco",
     ),
     "instance": ("instances", "instances, vesicles included"),
-    "embedding": ("clusters",),
+    "embedding": ("clusters", "clusters of true instances"),
 }
 _BEGIN, _END = "<!-- scores -->\n", "<!-- end of scores -->\n"
 

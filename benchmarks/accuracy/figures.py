@@ -8,7 +8,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
-from ours import OURS, Results
+from names import OURS, Results
 from tables import TASKS
 
 SHOWN = (

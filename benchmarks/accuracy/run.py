@@ -23,7 +23,8 @@ from cryosiam_engine.logs import log_to_terminal
 from cryosiam_engine.scores import Matches, match_points
 from cryosiam_engine.simulation.species import SPECIES
 from figures import draw_scores
-from ours import Results, score_models
+from names import Results
+from ours import score_models
 from samples import Level, held_out, make_level, run_models, tuning_sample
 from tables import write_report
 

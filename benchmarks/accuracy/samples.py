@@ -11,10 +11,14 @@ from baselines import Sample
 from cryosiam_engine.demo.results import Truth, read_tomogram, read_truth
 from cryosiam_engine.demo.workflow import Folders, Step, add_sample, run_steps, steps
 from cryosiam_engine.demo_models import sample_settings
+from cryosiam_engine.hdf5 import write_datasets
 from cryosiam_engine.simulation import simulate
 
 #: Neither the demonstration's seeds nor those of the training, which begin with the other.
 FIRST_SEED, TRAINING_SEED = 100, 1000
+#: The step that embeds the true instances, and the folder of its result.
+TRUE_EMBEDDINGS = "embeddings-of-true-instances"
+_TRUE_INSTANCES = "true-instances"
 _CENTRE = ["centroid-0", "centroid-1", "centroid-2"]
 
 
@@ -50,7 +54,9 @@ def make_level(folder: Path, snr: float, n_tomograms: int) -> Level:
 
 
 def run_models(level: Level, model: Callable[[str], Path], device: str) -> None:
-    """Run the demonstration's steps without the map, and the instance network by itself.
+    """Run the demonstration's steps without the map, and two networks by themselves.
+
+    The instance network without the classes, and the embeddings of the true instances.
 
     Raises
     ------
@@ -66,7 +72,26 @@ def run_models(level: Level, model: Callable[[str], Path], device: str) -> None:
         "semantic_foreground_labels": [],
     }
     to_do.append(replace(alone, name="instances-alone", config=config))
-    run_only(level, to_do, device)
+    run_only(level, [*to_do, *_of_true_instances(level, to_do)], device)
+
+
+def _of_true_instances(level: Level, to_do: list[Step]) -> list[Step]:
+    """Write the true instances as predictions are written; embed and cluster them."""
+    folder = level.folders.result(_TRUE_INSTANCES)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in level.names:
+        instances = read_truth(level.folders, name).instances
+        write_datasets(folder / f"{name}_instance_preds.h5", {"instances": instances})
+    results = {"prediction_folder": str(level.folders.result(TRUE_EMBEDDINGS))}
+    changes = {
+        "embeddings": {**results, "instances_mask_folder": str(folder)},
+        "clusters": results,
+    }
+    return [
+        replace(s, name=f"{s.name}-of-true-instances", config={**s.config, **changes[s.name]})
+        for s in to_do
+        if s.name in changes
+    ]
 
 
 def run_only(level: Level, to_do: list[Step], device: str) -> None:

@@ -8,7 +8,7 @@ from string import Template
 
 from cryosiam_engine.demo.report import markdown
 from cryosiam_engine.demo.scoring import MATCH_DISTANCE
-from ours import OURS, Results
+from names import OURS, Results
 
 #: Heading of each task, and what its numbers are.
 TASKS = {
@@ -28,6 +28,10 @@ TASKS = {
         "average precision at IoU 0.5",
     ),
     "clusters": ("Clusters of embeddings", "adjusted Rand index with the species"),
+    "clusters of true instances": (
+        "Clusters of embeddings of the true instances",
+        "adjusted Rand index with the species",
+    ),
 }
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from typing import Callable, Sequence
 
 from cryosiam_plugin.engine_status import EngineStatus
+from cryosiam_plugin.protocols.array_report import explained
 from cryosiam_plugin.protocols.array_stage import ArrayStage
 from cryosiam_plugin.protocols.engine_batch import EngineStopped
-from cryosiam_plugin.slurm_core import Failure, Progress, in_words
+from cryosiam_plugin.slurm_core import Progress, in_words
 
 logger = logging.getLogger(__name__)
 
 #: Seconds between two looks for new tomograms where nothing runs.
 IDLE_SECONDS = 2.0
-#: What a failure says where the engine itself gave the reason.
-_ENGINE_ERROR = "engine error"
 
 
 class Inbox:
@@ -157,7 +155,7 @@ class ArrayBatch:
         if not stage.has(tsId):
             self._gathered[index].append(tsId)
         elif tsId in stage.failed:
-            self._give_up(tsId, explained(stage.failed[tsId]))
+            self._give_up(tsId, explained(stage.failed[tsId], stage.log_of(tsId)))
         elif stage.has_lost(tsId):
             self._give_up(tsId, f"The result of {stage.command} is not there any more.")
 
@@ -179,13 +177,3 @@ class ArrayBatch:
         if progress.n_tomograms and counts != self._said[index]:
             self._said[index] = counts
             logger.info("%s: %s", self._stages[index].command, in_words(progress))
-
-
-def explained(failure: Failure) -> str:
-    """Why Slurm gave no result, for somebody who sees Scipion's forms and no command line."""
-    text = re.sub(r" \(--[^)]*\)", "", failure.text)
-    text = text.replace("'cryosiam-engine slurm retry-failed'", "_Continue_")
-    said = text if failure.reason == _ENGINE_ERROR else f"{failure.reason}. {text}"
-    if failure.earlier:
-        said += f" Tried {len(failure.earlier) + 1} times; before: {', '.join(failure.earlier)}."
-    return said

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryosiam_plugin.launcher import engine_command
 from cryosiam_plugin.protocols.array_batch import ArrayBatch, Inbox
+from cryosiam_plugin.protocols.array_report import array_lines
 from cryosiam_plugin.protocols.array_stage import ArrayStage, active_runs, end_run
 from cryosiam_plugin.protocols.engine_batch import Stage
 from cryosiam_plugin.protocols.part import ProtocolPart
@@ -27,6 +28,8 @@ class ArrayRuns(ProtocolPart):
     """Mixed into a protocol that has the form's part about Slurm."""
 
     if TYPE_CHECKING:
+
+        def _commands(self) -> list[str]: ...
 
         def _stages(self) -> list[Stage]: ...
 
@@ -125,3 +128,10 @@ class ArrayRuns(ProtocolPart):
     def _problems(self) -> list[str]:
         problems = super()._problems()
         return problems + (slurm_problems(self) if self._usesArray() else [])
+
+    def _summary(self) -> list[str]:
+        lines = super()._summary()
+        if not self._usesArray():
+            return lines
+        said = array_lines(self._arraysFolder(), self._commands(), is_followed=self.isActive())
+        return [*lines, "", *said] if said else lines

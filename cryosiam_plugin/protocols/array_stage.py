@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Callable, Sequence
 
 from cryosiam_plugin.engine_status import EngineStatus
+from cryosiam_plugin.protocols.array_report import task_log, write_progress
 from cryosiam_plugin.protocols.engine_batch import Stage
 from cryosiam_plugin.slurm_core import (
     LOCK,
@@ -155,7 +156,13 @@ class ArrayStage:
         self.is_over = poll.is_over
         self.failed.update(poll.failed)
         self._gone.update(tsId for tsId in poll.done if self.done(tsId) is None)
+        write_progress(self._follower.run.folder, poll.progress)
         return poll
+
+    def log_of(self, tsId: str) -> Path | None:
+        """What the task wrote that a failed tomogram was last computed in."""
+        failure = self.failed.get(tsId)
+        return task_log(self._run, tsId, failure) if self._run and failure else None
 
     def _follow(self, run: SlurmRun) -> None:
         self._follower = Follower(run)

@@ -76,6 +76,20 @@ def _defineMethods(form: Any) -> None:
         help="Takes the number after which the spectrum of the particles' neighbourhoods has "
         "its largest gap.",
     )
+    _defineDensityParams(form)
+    form.addParam(
+        "seed",
+        IntParam,
+        default=0,
+        validators=[GE(0, error="must be 0 or more")],
+        expertLevel=LEVEL_ADVANCED,
+        label="Seed",
+        help="Of the random numbers. Another seed gives other clusters where they are not "
+        "clear: try some to see how far you can believe them.",
+    )
+
+
+def _defineDensityParams(form: Any) -> None:
     form.addParam(
         "minimumClusterSize",
         IntParam,
@@ -95,14 +109,4 @@ def _defineMethods(form: Any) -> None:
         label="Neighbours of a dense place",
         help="The larger it is, the more particles are in no cluster. 0: the same as the "
         "smallest cluster.",
-    )
-    form.addParam(
-        "seed",
-        IntParam,
-        default=0,
-        validators=[GE(0, error="must be 0 or more")],
-        expertLevel=LEVEL_ADVANCED,
-        label="Seed",
-        help="Of the random numbers. Another seed gives other clusters where they are not "
-        "clear: try some to see how far you can believe them.",
     )

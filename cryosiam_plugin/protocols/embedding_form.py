@@ -97,6 +97,10 @@ def defineViewParams(form: Any) -> None:
         help="Before that, each instance grows into the background around it, never into a "
         "neighbour. 3 is the authors' choice.",
     )
+    _defineSizeParams(form)
+
+
+def _defineSizeParams(form: Any) -> None:
     line = form.addLine(
         "Size of the instances (voxels)",
         condition=INSTANCES,
@@ -122,6 +126,24 @@ def defineViewParams(form: Any) -> None:
 def defineNetworkParams(form: Any) -> None:
     """How the network is run; every default is a good one."""
     defineProcessParams(form)
+    _defineInputParams(form)
+    form.addParam(
+        "tiling",
+        EnumParam,
+        choices=TILINGS,
+        default=0,
+        condition=INSTANCES,
+        expertLevel=LEVEL_ADVANCED,
+        label="Boxes",
+        help="*auto*: the box of an instance grows with the instance.\n*reference*: as in the "
+        "original CryoSiam, which cuts grown instances off at the box of the instance before, to "
+        "get its very numbers.",
+    )
+    definePrecisionParam(form, expertLevel=LEVEL_ADVANCED)
+    defineSlurmParams(form)
+
+
+def _defineInputParams(form: Any) -> None:
     form.addParam(
         "batchSize",
         IntParam,
@@ -151,20 +173,6 @@ def defineNetworkParams(form: Any) -> None:
         help="How the model was trained. All published models are contrastive: their embeddings "
         "have length 1. Of a demo model it is known.",
     )
-    form.addParam(
-        "tiling",
-        EnumParam,
-        choices=TILINGS,
-        default=0,
-        condition=INSTANCES,
-        expertLevel=LEVEL_ADVANCED,
-        label="Boxes",
-        help="*auto*: the box of an instance grows with the instance.\n*reference*: as in the "
-        "original CryoSiam, which cuts grown instances off at the box of the instance before, to "
-        "get its very numbers.",
-    )
-    definePrecisionParam(form, expertLevel=LEVEL_ADVANCED)
-    defineSlurmParams(form)
 
 
 def defineMapParam(form: Any, label: str = "Make a map?") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from cryosiam_plugin.protocols.part import ProtocolPart
 from cryosiam_plugin.protocols.queue_jobs import (
     exit_code_of,
     explained_failure,
+    gpus_of_step,
+    is_yes,
     run_as_job,
+    shares_of_job,
     why_ended,
 )
 
@@ -44,14 +48,15 @@ class EngineRuns(ProtocolPart):
         self, argv: list[str], tsIds: list[str], *, useGpu: bool = False
     ) -> ProcessEnd:
         """Run the engine with some arguments, the first is its command; wait for its end."""
+        gpu_ids = self._gpuIds() if useGpu else None
         line = engine_command(
             self._launchSettings(),
             argv,
             work_folder=Path(self._getPath()).absolute(),
             inputs=self._readFiles(tsIds),
             use_gpu=useGpu,
-            gpu_ids=self._gpuIds() if useGpu else None,
-            scheduler_owns_gpu=self.useQueue(),
+            gpu_ids=gpu_ids,
+            scheduler_owns_gpu=self.useQueue() and gpu_ids is None,
         )
         what = f"{counted(len(tsIds), 'tomogram')}: {', '.join(tsIds)}" if tsIds else "everything"
         self.info(magentaStr(f"{argv[0]}: {what}"))
@@ -59,6 +64,8 @@ class EngineRuns(ProtocolPart):
         if self.useQueueForSteps():
             return self._startInQueue(line, record, n_gpus=int(useGpu))
         environment = Environ(line.environment)
+        if self.useQueue():
+            environment.update(shares_of_job(os.environ, gpu_ids))
 
         def run_job(program: str, arguments: str) -> None:
             self.runJob(program, arguments, env=environment, numberOfMpi=1, numberOfThreads=1)
@@ -100,7 +107,12 @@ class EngineRuns(ProtocolPart):
 
     def _gpuIds(self) -> str | None:
         """The GPUs that Scipion gave to this step, as CUDA_VISIBLE_DEVICES has them."""
+        if self.useQueueForSteps():
+            return None
         gpus = self._stepsExecutor.getGpuList()
+        if self.useQueue():
+            # Scipion counts those of the job, whose numbers are the queue's choice.
+            return gpus_of_step(gpus, os.environ)
         return ",".join(str(gpu) for gpu in gpus) or None if gpus else None
 
     def _needsGpuSlot(self) -> bool:
@@ -139,8 +151,10 @@ class EngineRuns(ProtocolPart):
     def getSubmitDict(self) -> dict[str, Any]:
         """What the queue is asked for: GPUs only if one is used, and one for each process."""
         values = super().getSubmitDict()
+        # Scipion knows a capital Y only.
+        values[QUEUE_FOR_JOBS] = "Y" if is_yes(str(values[QUEUE_FOR_JOBS])) else "N"
         asked = len(self.getGpuList()) if self.usesGpu() and not self._usesArray() else 0
-        if values.get(QUEUE_FOR_JOBS) == "Y":
+        if values[QUEUE_FOR_JOBS] == "Y":
             asked = min(asked, 1)
         values["GPU_COUNT"] = asked
         return values

@@ -18,7 +18,7 @@ from cryosiam_plugin.protocols.form_parts import (
     defineStreamingParams,
     defineTomogramsParam,
 )
-from cryosiam_plugin.protocols.model_choice import defineModelParams
+from cryosiam_plugin.protocols.model_form import defineModelParams
 from cryosiam_plugin.protocols.protocol_base import ProtCryosiamBase
 
 

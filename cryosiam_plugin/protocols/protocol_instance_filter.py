@@ -79,6 +79,14 @@ class ProtCryosiamInstanceFilter(InstanceResults, ProtCryosiamBase):
             help="Such as the output of CryoSiam's _semantic segmentation_: whole numbers, 0 is "
             "background, 1, 2... are classes.",
         )
+        self._defineFilterParams(form)
+        defineResultParams(form)
+        defineProcessParams(form)
+        defineSlurmParams(form)
+        defineStreamingParams(form)
+        form.addParallelSection(threads=THREADS, mpi=0)
+
+    def _defineFilterParams(self, form: Any) -> None:
         form.addParam(
             "maskClasses",
             StringParam,
@@ -98,11 +106,6 @@ class ProtCryosiamInstanceFilter(InstanceResults, ProtCryosiamBase):
             "voxels. Distance in voxels = distance in Å / voxel size; 20 nm around a membrane are "
             "200 / 10 = 20 voxels of 10 Å.",
         )
-        defineResultParams(form)
-        defineProcessParams(form)
-        defineSlurmParams(form)
-        defineStreamingParams(form)
-        form.addParallelSection(threads=THREADS, mpi=0)
 
     def _commands(self) -> list[str]:
         return ["instance_filter"]

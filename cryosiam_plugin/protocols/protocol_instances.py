@@ -29,7 +29,7 @@ from cryosiam_plugin.protocols.instance_results import (
     InstanceResults,
     defineResultParams,
 )
-from cryosiam_plugin.protocols.model_choice import defineModelParams
+from cryosiam_plugin.protocols.model_form import defineModelParams
 from cryosiam_plugin.protocols.protocol_base import ProtCryosiamBase
 
 #: The engine's word for the record of finished maps.

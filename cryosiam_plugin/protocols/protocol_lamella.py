@@ -19,7 +19,7 @@ from cryosiam_plugin.protocols.form_parts import (
     defineThresholdParam,
     defineTomogramsParam,
 )
-from cryosiam_plugin.protocols.model_choice import defineModelParams
+from cryosiam_plugin.protocols.model_form import defineModelParams
 from cryosiam_plugin.protocols.protocol_base import ProtCryosiamBase
 
 LAMELLA = {1: "lamella"}

@@ -36,7 +36,8 @@ from cryosiam_plugin.protocols.form_parts import (
     defineTomogramsParam,
 )
 from cryosiam_plugin.protocols.information import counted
-from cryosiam_plugin.protocols.model_choice import ChosenModel, chosenModel, defineModelParams
+from cryosiam_plugin.protocols.model_choice import ChosenModel, chosenModel
+from cryosiam_plugin.protocols.model_form import defineModelParams
 from cryosiam_plugin.protocols.probability_maps import outputName
 from cryosiam_plugin.protocols.protocol_base import ProtCryosiamBase
 

@@ -22,7 +22,8 @@ from cryosiam_plugin.protocols.form_parts import (
     defineThresholdParam,
     defineTomogramsParam,
 )
-from cryosiam_plugin.protocols.model_choice import chosenModel, defineModelParams
+from cryosiam_plugin.protocols.model_choice import chosenModel
+from cryosiam_plugin.protocols.model_form import defineModelParams
 from cryosiam_plugin.protocols.probability_maps import outputName, writeMaps
 from cryosiam_plugin.protocols.protocol_base import ProtCryosiamBase
 

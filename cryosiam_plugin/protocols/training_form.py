@@ -18,7 +18,7 @@ from pyworkflow.protocol.params import (
 from pyworkflow.utils import Message
 
 from cryosiam_plugin.protocols.form_parts import defineTomogramsParam
-from cryosiam_plugin.protocols.model_choice import defineModelParams
+from cryosiam_plugin.protocols.model_form import defineModelParams
 
 TRAINED, NEW = range(2)
 SMALL, FULL = range(2)
@@ -159,6 +159,10 @@ def defineTrainingParams(form: Any) -> None:
         "better. 0: it never ends early. In any case, _Analyze Results_ shows the learning curves "
         "while it runs, with a button to stop and keep the best model.",
     )
+    _defineValidationParams(form)
+
+
+def _defineValidationParams(form: Any) -> None:
     form.addParam(
         "validationFraction",
         FloatParam,
@@ -177,10 +181,6 @@ def defineTrainingParams(form: Any) -> None:
         help="Their tsIds, separated by commas, instead of a random choice.",
         **_ADVANCED,
     )
-    _defineValidationParams(form)
-
-
-def _defineValidationParams(form: Any) -> None:
     form.addParam(
         "validationPatches",
         IntParam,

@@ -17,6 +17,22 @@ _NOT_NEGATIVE = [GE(0, error="must be 0 or more")]
 
 def defineMethodParams(form: Any) -> None:
     """Optimiser, loss, seed, precision."""
+    _defineOptimiserParams(form)
+    _defineLossParams(form)
+    form.addParam(
+        "seed",
+        IntParam,
+        default=0,
+        validators=_NOT_NEGATIVE,
+        label="Seed",
+        help="Of all random numbers. The same seed and input give the same model on the same "
+        "computer (on a GPU, nearly).",
+        **_ADVANCED,
+    )
+    definePrecisionParam(form, **_ADVANCED)
+
+
+def _defineOptimiserParams(form: Any) -> None:
     form.addParam(
         "learningRate",
         FloatParam,
@@ -55,6 +71,9 @@ def defineMethodParams(form: Any) -> None:
         help="Keeps the weights small.",
         **_ADVANCED,
     )
+
+
+def _defineLossParams(form: Any) -> None:
     form.addParam(
         "useDice",
         BooleanParam,
@@ -73,17 +92,6 @@ def defineMethodParams(form: Any) -> None:
         "make borders better. The protocols that use the model ignore it. Takes longer.",
         **_ADVANCED,
     )
-    form.addParam(
-        "seed",
-        IntParam,
-        default=0,
-        validators=_NOT_NEGATIVE,
-        label="Seed",
-        help="Of all random numbers. The same seed and input give the same model on the same "
-        "computer (on a GPU, nearly).",
-        **_ADVANCED,
-    )
-    definePrecisionParam(form, **_ADVANCED)
 
 
 def definePatchParams(form: Any) -> None:
@@ -116,6 +124,10 @@ def definePatchParams(form: Any) -> None:
         help="So many patches are drawn from the tomograms, anew in every epoch.",
         **_ADVANCED,
     )
+    _defineClassParams(form)
+
+
+def _defineClassParams(form: Any) -> None:
     form.addParam(
         "classBalance",
         BooleanParam,
@@ -138,6 +150,12 @@ def definePatchParams(form: Any) -> None:
 
 def defineAugmentationParams(form: Any) -> None:
     """How the patches are varied, so that a few tomograms teach more."""
+    _defineTurningParams(form)
+    _defineContrastParams(form)
+    _defineRareVariationParams(form)
+
+
+def _defineTurningParams(form: Any) -> None:
     form.addParam(
         "flip",
         BooleanParam,
@@ -162,6 +180,9 @@ def defineAugmentationParams(form: Any) -> None:
         help="Makes patches larger or smaller, at random. 0: not at all. For tomograms whose "
         "voxel size is not exactly the same.",
     )
+
+
+def _defineContrastParams(form: Any) -> None:
     form.addParam(
         "intensity",
         FloatParam,
@@ -178,6 +199,9 @@ def defineAugmentationParams(form: Any) -> None:
         label="Add noise of up to",
         help="Standard deviation of Gaussian noise, where the tomogram runs from 0 to 1. 0: none.",
     )
+
+
+def _defineRareVariationParams(form: Any) -> None:
     form.addParam(
         "lowPass",
         FloatParam,

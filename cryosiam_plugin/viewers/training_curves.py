@@ -65,6 +65,7 @@ def draw_curves(
     last = max([1.0, len(epochs), (steps[-1].number if steps else 0) / length])
     for axes in (loss, dice, rate):
         axes.set_xlim(0, 1.02 * last)
+        axes.set_xlabel("epoch", fontsize=9)
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
 
@@ -129,7 +130,6 @@ def _draw_rate(axes: Any, steps: Sequence[Step], length: float) -> None:
         axes.plot(numbers / length, rates, color="#666666")
     axes.set_ylabel("learning rate", fontsize=8)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    axes.set_xlabel("epoch", fontsize=9)
 
 
 def _thinned(numbers: Sequence[float], values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,12 +41,32 @@ def image() -> str:
 
 
 @pytest.fixture(scope="session")
+def container(image: str) -> Iterator[str]:
+    """A container of the OCI image, by its name."""
+    made = subprocess.run(["buildah", "from", image], stdout=subprocess.PIPE, check=True)
+    name = made.stdout.decode().strip()
+    yield name
+    subprocess.run(["buildah", "rm", name], stdout=subprocess.DEVNULL, check=True)
+
+
+@pytest.fixture(params=["sif", "image"])
+def runner(request: pytest.FixtureRequest):
+    """Each of the images, to run programs in."""
+    from container_runs import Oci, Sif
+
+    if request.param == "sif":
+        return Sif(request.getfixturevalue("sif"))
+    return Oci(request.getfixturevalue("container"))
+
+
+@pytest.fixture(scope="session")
 def tomograms(sif: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with three simulated tomograms that everybody may read."""
+    """A folder with two simulated tomograms, and one with the truth beside it, for everybody."""
     from container_runs import apptainer, shared_by_all
 
-    folder = shared_by_all(tmp_path_factory.mktemp("simulated"))
-    words = ["simulate", "--output", folder, "--number", 3, "--shape", 32, 64, 64]
-    done = apptainer("run", "--bind", folder, sif, *words, "--membranes", 1, "--species")
+    folder = shared_by_all(tmp_path_factory.mktemp("simulated")) / "all"
+    words = ["simulate", "--output", folder, "--number", 2, "--shape", 32, 64, 64]
+    words += ["--membranes", 1, "--species", "ribosome=3", "proteasome=4", "rubisco=6"]
+    done = apptainer("run", "--bind", folder.parent, sif, *words)
     assert done.returncode == 0, done.stderr
     return folder / "tomograms"

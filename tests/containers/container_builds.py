@@ -22,8 +22,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PLUGIN = REPOSITORY / "cryosiam_plugin"
 FOLDER = Path(os.environ.get("CRYOSIAM_CONTAINERS", REPOSITORY / ".containers"))
 REQUIREMENTS = PLUGIN / "containers" / "requirements-cpu.txt"
-#: An image to test instead of one that is built.
+#: Images to test instead of those that are built: a file, and a name in buildah's storage.
 GIVEN = os.environ.get("CRYOSIAM_TEST_SIF")
+GIVEN_IMAGE = os.environ.get("CRYOSIAM_TEST_IMAGE")
 #: Name of the OCI image.
 IMAGE = "localhost/cryosiam-engine-test"
 BUD = ("buildah", "bud", "--isolation", "chroot")
@@ -153,6 +154,8 @@ def _install_by_scipion(base: Path, wheels: Path, site: Path, software: Path) ->
 
 def image() -> str:
     """The OCI image of the Dockerfile, built by buildah; its name there."""
+    if GIVEN_IMAGE:
+        return GIVEN_IMAGE
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         pytest.skip("the OCI image is built as root on Debian")
     with _locked("image"):
@@ -165,9 +168,16 @@ def image() -> str:
             arguments += ["PIP_OPTIONS=--no-index --find-links /mnt"]
             words = [word for argument in arguments for word in ("--build-arg", argument)]
             words += ["--volume", f"{_wheels()}:/mnt:ro", "-t", IMAGE]
+            # Of an earlier state; without its name it would lie there for ever.
+            _forget_image()
             _run(*BUD, *words, "-f", PLUGIN / "containers" / "Dockerfile", PLUGIN)
             stamp.write_text(digest)
     return IMAGE
+
+
+def _forget_image() -> None:
+    if subprocess.run(["buildah", "inspect", IMAGE], capture_output=True).returncode == 0:
+        _run("buildah", "rmi", IMAGE)
 
 
 def _install_buildah() -> None:

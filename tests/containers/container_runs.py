@@ -4,19 +4,108 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+
+from cryosiam_plugin.image_digest import image_variables
 
 #: An ordinary user of this computer.
 NOBODY = 65534
+#: As bad as a folder's name gets.
+HOSTILE = 'it\'s "a" test; $(touch pwned) `touch pwned`, 100% Å 試料'
 #: The model that comes with the engine, by its path in the image.
 MODEL = (
     "/opt/cryosiam/lib/python3.11/site-packages/cryosiam_engine/demo_models/"
     "demo_denoising.safetensors"
 )
+
+
+@dataclass(frozen=True)
+class Where:
+    """For whom and on what a program is run in an image.
+
+    Attributes
+    ----------
+    user
+        Who runs it.
+    binds, read_only
+        Folders that are seen inside, under their own names.
+    folder
+        Where it is run.
+    home
+        Stands for a home folder that is there and cannot be written, as on some compute nodes.
+    """
+
+    user: int = NOBODY
+    binds: Sequence[Path] = ()
+    read_only: Sequence[Path] = ()
+    folder: Path = Path("/")
+    home: Path | None = None
+
+    def bind_options(self, option: str) -> list[str]:
+        """What makes the folders seen."""
+        hidden = [*self.read_only, *([self.home] if self.home else [])]
+        values = [f"{path}:{path}" for path in self.binds]
+        values += [f"{path}:{path}:ro" for path in hidden]
+        return [word for value in values for word in (option, value)]
+
+
+class Runner:
+    """An image that programs are run in."""
+
+    def words(self, *command: object, **where: Any) -> list[str]:
+        """The words that run a command in it; `where` is as in :class:`Where`."""
+        return self._start(Where(**where)) + [str(word) for word in command]
+
+    def run(self, *command: object, **where: Any) -> subprocess.CompletedProcess:
+        """Run a command in it; its output is text."""
+        return finished(self.words(*command, **where), cwd="/")
+
+    def stop(self, process: subprocess.Popen) -> None:
+        """Ask what runs in it to end, as a queue or a user does."""
+        process.send_signal(signal.SIGTERM)
+
+    def _start(self, where: Where) -> list[str]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Sif(Runner):
+    """The Apptainer image, by its file."""
+
+    image: Path
+
+    def _start(self, where: Where) -> list[str]:
+        words = ["env", "OMP_NUM_THREADS=1", *([f"HOME={where.home}"] if where.home else [])]
+        words += [f"{name}={value}" for name, value in image_variables(str(self.image)).items()]
+        words += ["apptainer", "exec", *(["--no-mount", "home,cwd"] if where.home else [])]
+        words += [*where.bind_options("--bind"), "--pwd", str(where.folder), str(self.image)]
+        return for_user(where.user, words)
+
+
+@dataclass(frozen=True)
+class Oci(Runner):
+    """The Docker (OCI) image, by the name of buildah's container of it."""
+
+    container: str
+
+    def _start(self, where: Where) -> list[str]:
+        words = ["buildah", "run", "--isolation", "chroot", "--user", f"{where.user}:{where.user}"]
+        words += ["--env", "OMP_NUM_THREADS=1"]
+        words += ["--env", f"HOME={where.home}"] if where.home else []
+        words += [*where.bind_options("--volume"), "--workingdir", str(where.folder)]
+        return [*words, self.container, "--"]
+
+    def stop(self, process: subprocess.Popen) -> None:
+        """Buildah, which builds, would kill it: the program gets the signal, as from Docker."""
+        psutil.Process(process.pid).children(recursive=True)[-1].send_signal(signal.SIGTERM)
 
 
 def apptainer(*words: object, user: int = 0, **options: Any) -> subprocess.CompletedProcess:
@@ -27,12 +116,17 @@ def apptainer(*words: object, user: int = 0, **options: Any) -> subprocess.Compl
 def as_user(user: int, words: list[str], **options: Any) -> subprocess.CompletedProcess:
     """Run a program as root (0) or, where we are root, as another user."""
     options.setdefault("env", {**os.environ, "OMP_NUM_THREADS": "1"})
+    return finished(for_user(user, words), **options)
+
+
+def finished(words: list[str], **options: Any) -> subprocess.CompletedProcess:
+    """Run a program to its end; its output is text."""
     return subprocess.run(
-        for_user(user, words),
+        words,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        timeout=600,
+        timeout=1800,
         **options,
     )
 

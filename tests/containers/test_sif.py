@@ -1,27 +1,30 @@
-"""The Apptainer image at work: what is in it, for whom, with which paths, and when stopped."""
+"""The Apptainer image: what is in it, and how the launcher starts it. More is in test_runs.py."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import signal
 import subprocess
-import time
 from pathlib import Path
 
-import mrcfile
-import numpy as np
 import pytest
-from container_runs import NOBODY, apptainer, as_user, denoising, for_user, shared_by_all, states
+from container_runs import (
+    HOSTILE,
+    NOBODY,
+    apptainer,
+    as_user,
+    denoising,
+    for_user,
+    shared_by_all,
+    states,
+)
 
-from cryosiam_plugin.container_checks import CONTAINER_FOLDER
+from cryosiam_plugin import launcher
+from cryosiam_plugin.container_checks import has_nvidia_gpu
 from cryosiam_plugin.launcher import LaunchSettings, engine_command
 
 pytestmark = pytest.mark.container
-
-#: As bad as a folder's name gets.
-HOSTILE = 'it\'s "a" test; $(touch pwned) `touch pwned`, 100%: Å 試料'
 
 
 def engine(sif: Path, *words: object, user: int = 0, bind: Path | None = None, **options):
@@ -72,56 +75,7 @@ def test_the_packages_are_the_pinned_ones(sif: Path) -> None:
     assert {word for word in pinned if not word.startswith("torch==")} <= installed
 
 
-# ------------------------------------------------------------------ for whom
-
-
-@pytest.mark.parametrize("user", [0, NOBODY])
-def test_it_works_for_everybody_without_a_home(sif: Path, user: int, tmp_path: Path) -> None:
-    """Its own test (diagnosis, simulation, denoising) and what compiles at its first import."""
-    home = shared_by_all(tmp_path) / "home"
-    home.mkdir(mode=0o555)
-    environment = {**os.environ, "HOME": str(home), "OMP_NUM_THREADS": "1"}
-    program = "sh /opt/cryosiam/share/self_test.sh && python -c 'import umap, matplotlib.pyplot'"
-    # A folder that is there and not writable, as on some compute nodes.
-    words = ["exec", "--no-mount", "home,cwd", "--bind", f"{home}:{home}:ro"]
-    done = apptainer(*words, sif, "sh", "-c", program, user=user, env=environment, cwd="/")
-    assert done.returncode == 0, done.stderr
-    assert "The image works." in done.stdout
-    # Apptainer itself may keep settings there, where root does not mind the folder's mode.
-    assert {path.name for path in home.iterdir()} <= {".apptainer"}
-
-
-def test_a_gpu_that_is_not_there_is_an_error(sif: Path, tomograms: Path, tmp_path: Path) -> None:
-    if any(Path("/dev").glob("nvidia[0-9]*")):
-        pytest.skip("this computer has a GPU")
-    config = denoising(tmp_path, tomograms, tmp_path / "out")
-    words = ["denoise_predict", "--config_file", config, "--device", "cuda"]
-    done = engine(sif, *words, bind=f"{tmp_path},{tomograms}")
-    assert done.returncode == 2
-    assert "without CUDA" in done.stderr
-    assert set(states(tmp_path / "out").values()) == {"failed"}
-
-
-def test_golden_data(sif: Path, golden: Path, tmp_path: Path) -> None:
-    """The original's own numbers, from inside of the image."""
-    import yaml
-
-    golden = golden.resolve()  # a link leads nowhere in there
-    config = yaml.safe_load((golden / "01_denoise" / "config.yaml").read_text())
-    config["prediction_folder"] = str(tmp_path / "out")
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
-    words = ["denoise_predict", "--config_file", tmp_path / "run.yaml", "--tiling", "reference"]
-    binds = ["--bind", f"{golden},{tmp_path}", "--pwd", golden]
-    done = apptainer("run", *binds, sif, *words, "--device", "cpu")
-    assert done.returncode == 0, done.stderr
-    theirs = sorted((golden / "01_denoise" / "out").glob("*.mrc"))
-    assert theirs
-    for path in theirs:
-        with mrcfile.open(path) as expected, mrcfile.open(tmp_path / "out" / path.name) as found:
-            np.testing.assert_allclose(found.data, expected.data, atol=1e-4)
-
-
-# ------------------------------------------------------------------ with which paths
+# ------------------------------------------------------------------ started by the launcher
 
 
 @pytest.mark.parametrize("user", [0, NOBODY])
@@ -129,11 +83,11 @@ def test_hostile_paths_through_the_launcher(
     sif: Path, tomograms: Path, user: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Links out of the project into a folder that cannot be written, every name hostile."""
-    place = shared_by_all(tmp_path) / HOSTILE
+    place = shared_by_all(tmp_path) / f"{HOSTILE}: all, of it"
     data, project, inputs = place / "data", place / "project", place / "project" / "inputs"
     inputs.mkdir(parents=True)
     shutil.copytree(tomograms, data)
-    for path in sorted(data.glob("*.mrc"))[:2]:
+    for path in sorted(data.glob("*.mrc")):
         (inputs / path.name).symlink_to(path)
     config = denoising(project, inputs, project / "out")
     for path in [project, *project.rglob("*")]:
@@ -155,68 +109,33 @@ def test_hostile_paths_through_the_launcher(
     assert (project / "out" / "TS_01.mrc").stat().st_uid == user
 
 
-def test_it_knows_that_it_is_a_container(sif: Path) -> None:
-    """What tells a Scipion inside of an image that it cannot start another one."""
-    from cryosiam_plugin import container_checks
+def test_the_driver_is_given_to_it_with_a_gpu_only(
+    sif: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the real --nv, which brings in what it finds of the driver: here a program of ours."""
+    devices, programs = tmp_path / "dev", tmp_path / "bin"
+    for folder in (devices, programs):
+        folder.mkdir()
+    smi = programs / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 999.12.34\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setattr(launcher, "has_nvidia_gpu", lambda: has_nvidia_gpu(devices))
+    monkeypatch.chdir(tmp_path)
+    settings = LaunchSettings("apptainer", sif=str(sif))
 
-    module = Path(container_checks.__file__)
-    program = (
-        "import runpy; found = runpy.run_path('/tmp/checks.py')['enclosing_container'];"
-        "print(found()); print(found({}))"
-    )
-    bind = ["--bind", f"{module}:/tmp/checks.py:ro"]
-    done = apptainer("exec", *bind, sif, "python", "-c", program)
-    assert done.stdout.splitlines() == [str(sif), str(CONTAINER_FOLDER)], done.stderr
+    def diagnosis(use_gpu: bool, device: str) -> dict:
+        argv = ["doctor", "--json", "--device", device]
+        command = engine_command(settings, argv, work_folder=tmp_path, use_gpu=use_gpu)
+        done = as_user(os.geteuid(), ["/bin/sh", "-c", command.shell_line], env=command.environment)
+        return json.loads(done.stdout)
 
-
-# ------------------------------------------------------------------ when it is stopped
-
-
-def test_a_stopped_run_says_so_and_goes_on(sif: Path, tomograms: Path, tmp_path: Path) -> None:
-    config = denoising(tmp_path, tomograms, tmp_path / "out")
-    words = ["apptainer", "run", "--bind", f"{tmp_path},{tomograms}", str(sif)]
-    words += ["denoise_predict", "--config_file", str(config), "--device", "cpu"]
-    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        deadline = time.monotonic() + 120
-        while "running" not in states_so_far(tmp_path / "out"):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 128 + signal.SIGTERM, said
-    errors = [json.loads(p.read_text())["error"] for p in (tmp_path / "out/status").glob("*.json")]
-    assert "interrupted" in [error["type"] for error in errors if error]
-    assert engine(sif, *words[5:], bind=f"{tmp_path},{tomograms}").returncode == 0
-    assert set(states(tmp_path / "out").values()) == {"done"}
-
-
-def states_so_far(results: Path) -> set[str]:
-    try:
-        return set(states(results).values())
-    except OSError:  # replaced just now
-        return set()
-
-
-def test_a_full_disk_is_an_error_with_a_remedy(sif: Path, tomograms: Path, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a small file system needs root")
-    try:
-        config = denoising(tmp_path, tomograms, disk / "out")
-        words = ["denoise_predict", "--config_file", config, "--device", "cpu"]
-        done = engine(sif, *words, bind=f"{tmp_path},{tomograms}")
-        assert done.returncode == 1, done.stderr
-        assert "space" in done.stderr
-        assert set(states(disk / "out").values()) == {"failed"}
-        assert not list((disk / "out").glob("*.mrc"))
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    assert diagnosis(use_gpu=True, device="cpu")["driver"] is None, "no GPU, no --nv"
+    (devices / "nvidia0").touch()
+    assert diagnosis(use_gpu=False, device="cpu")["driver"] is None
+    found = diagnosis(use_gpu=True, device="cuda")
+    assert found["driver"] == "999.12.34"
+    assert not found["usable"], "this image has no CUDA"
 
 
 def test_a_user_of_this_computer_can_start_it(sif: Path) -> None:

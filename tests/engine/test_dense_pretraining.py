@@ -31,7 +31,14 @@ from cryosiam_engine.volume import read_volume, write_mrc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
-from training_runs import arguments, training_config, training_values, write_training_data
+from training_runs import (
+    arguments,
+    same,
+    training_config,
+    training_values,
+    weights,
+    write_training_data,
+)
 
 #: The network of the reference checkpoint.
 BACKBONE = {
@@ -64,14 +71,6 @@ def views_of(config: TrainConfig) -> OverlappingViews:
     sets = training_sets(config, *volumes)
     assert isinstance(sets.training, OverlappingViews)
     return sets.training
-
-
-def weights(log_dir: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
-    return load_checkpoint(log_dir / "model" / name, cache=False).state_dict
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
 
 
 # ---- which voxel is which ------------------------------------------------------------------------

@@ -133,6 +133,18 @@ def test_the_table_says_what_is_present(some_models, tmp_path):
     assert str(tmp_path) in lines[-1]
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_fits_into_the_terminal(width, tmp_path):
+    lines = format_table(MODELS, tmp_path, width).splitlines()[:-2]
+    assert max(map(len, lines)) <= width
+    words = " ".join(" ".join(lines).split())
+    for model in MODELS:
+        assert f"{model.name} {model.task} no {' '.join(model.description.split()[:2])}" in words
+    wide = format_table(MODELS, tmp_path)
+    assert format_table(MODELS, tmp_path, 1000) == wide
+    assert all(model.file in wide for model in MODELS)
+
+
 def test_the_table_without_a_folder_says_how_to_give_one():
     table = format_table(MODELS, None)
     assert " yes " not in table
@@ -266,12 +278,14 @@ def test_the_command_tells_what_it_verified(four_models, capfd):
     lines = capfd.readouterr().out.splitlines()
     assert len(lines) == 4
     assert lines[0].startswith("changed.ckpt: CHANGED")
+    assert lines[1] == "gone.ckpt: missing. It was downloaded, and is gone."
     assert hashlib.sha256(b"other").hexdigest() in lines[0]
     assert hashlib.sha256(b"changed").hexdigest() in lines[0]
     assert hashlib.sha256(b"own").hexdigest() in lines[3]
     (four_models / "changed.ckpt").unlink()
     assert models_command("verify", *folder) == 0, "what was deleted on purpose is no error"
     assert models_command("verify", "lamella", *folder) == 1, "what is asked for must be there"
+    assert "never downloaded" in capfd.readouterr().out
     assert models_command("verify", "--folder", str(four_models / "absent")) == 2
 
 
@@ -343,6 +357,8 @@ def test_a_checkpoint_is_converted_to_data_only(models, tmp_path, capfd):
     for name, tensor in before.state_dict.items():
         assert torch.equal(tensor, after.state_dict[name])
     assert models_command("convert", str(models / "semantic.ckpt"), "model.ckpt") == 2
+    assert models_command("convert", str(models / "absent.ckpt"), str(target)) == 2
+    assert f"There is no file {models / 'absent.ckpt'}." in capfd.readouterr().err
 
 
 def test_listing_models_does_not_load_torch():

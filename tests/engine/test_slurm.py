@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from cryosiam_engine.errors import ConfigurationError, Interrupted
 from cryosiam_engine.signals import interruptible
 from cryosiam_engine.slurm import errors
+from cryosiam_engine.slurm.command import WORDS
 from cryosiam_engine.slurm.container import engine_words, paths_in
 from cryosiam_engine.slurm.errors import SlurmError
 from cryosiam_engine.slurm.files import only_one
@@ -23,7 +25,16 @@ from cryosiam_engine.slurm.follower import poll_interval
 from cryosiam_engine.slurm.plan import ArrayPlan, Item, arrays_of, tasks_of
 from cryosiam_engine.slurm.programs import submit_environment
 from cryosiam_engine.slurm.progress import Progress, in_words
-from cryosiam_engine.slurm.reasons import TaskEnd, judge_end, judge_error
+from cryosiam_engine.slurm.reasons import (
+    GPU_MEMORY,
+    OUT_OF_MEMORY,
+    RETRIED,
+    TaskEnd,
+    Words,
+    judge_end,
+    judge_error,
+    remedy,
+)
 from cryosiam_engine.slurm.script import ArrayJob, sbatch_script
 from cryosiam_engine.slurm.settings import JobSettings, megabytes, seconds_of_time
 from cryosiam_engine.slurm.squeue import parse_squeue, parse_task_ids, why_waiting
@@ -186,7 +197,10 @@ def test_what_is_not_asked_for_is_the_clusters_choice() -> None:
 def test_a_training_on_several_nodes_is_started_by_srun() -> None:
     settings = JobSettings(gpus_per_task="1", nodes=2, processes=4)
     assert {"--nodes=2", "--ntasks-per-node=4"} <= set(options(settings))
-    assert "\nsrun --kill-on-bad-exit=1 python -m engine" in sbatch_script(settings, job())
+    script = sbatch_script(settings, job())
+    assert "\nsrun --kill-on-bad-exit=1 python -m engine" in script
+    assert "kill -USR1" in script  # at TERM srun kills what it has started
+    assert "kill -TERM" not in script
     assert "--ntasks=1" in options(JobSettings(gpus_per_task="1"))
 
 
@@ -294,15 +308,16 @@ def test_steps_and_cut_off_lists() -> None:
 def test_what_squeue_prints() -> None:
     view = parse_squeue(
         "CLUSTER: a\n"
-        "run-1|11|3,7-9%3|PENDING|JobArrayTaskLimit,BeginTime\n"
-        "run-1|11|0|COMPLETED|None\n"
-        "run-1|11|2|FAILED|a|b\n"
-        "run-2|12|0-99,...|PENDING|Resources\n"
+        "run-1|11|3,7-9%3|PENDING||JobArrayTaskLimit,BeginTime\n"
+        "run-1|11|0|COMPLETED|n1|None\n"
+        "run-1|11|2|FAILED|n2|a|b\n"
+        "run-2|12|0-99,...|PENDING||Resources\n"
         "slurm_load_jobs error\n"
     )
     assert view["run-1"].job_id == "11"
     assert view["run-1"].state_of(8).is_waiting
     assert view["run-1"].state_of(2).reason == "a|b"
+    assert view["run-1"].state_of(2).node == "n2"
     assert view["run-1"].state_of(0).is_ended
     assert view["run-1"].state_of(5) is None
     assert view["run-2"].state_of(4000).is_waiting
@@ -310,7 +325,7 @@ def test_what_squeue_prints() -> None:
 
 
 def test_of_a_name_that_was_used_twice_the_last_job_counts() -> None:
-    view = parse_squeue("r|12|0|RUNNING|None\nr|11|0|CANCELLED|None\nr|12|1|PENDING|x\n")
+    view = parse_squeue("r|12|0|RUNNING|n|None\nr|11|0|CANCELLED|n|None\nr|12|1|PENDING||x\n")
     assert view["r"].job_id == "12"
     assert view["r"].state_of(0).state == "RUNNING"
 
@@ -347,6 +362,7 @@ def test_nothing_of_a_surrounding_job_reaches_a_new_one() -> None:
          "time limit", True),
         (TaskEnd("NODE_FAIL"), "node failure", True),
         (TaskEnd("FAILED", "JobLaunchFailure"), "node failure", True),
+        (TaskEnd("CANCELLED", "launch failed requeued held"), "node failure", True),
         (TaskEnd("PREEMPTED"), "preempted", True),
         (TaskEnd("CANCELLED"), "cancelled", False),
         (TaskEnd("FAILED", "NonZeroExitCode", 127), "engine error", False),
@@ -367,7 +383,13 @@ def test_why_a_task_ended(end: TaskEnd, reason: str, is_retried: bool) -> None:
         ("TomogramError", "TS_01.mrc is not an MRC file.", "engine error", False),
         ("CheckpointError", "m.ckpt cannot be read.", "engine error", False),
         ("DeviceError", "CUDA error: device lost.", "no working GPU", True),
-        ("DeviceError", "One tile does not fit in the memory of cuda:0.", "out of memory", True),
+        (
+            "DeviceError",
+            "One tile does not fit in the memory of cuda:0.",
+            "GPU out of memory",
+            True,
+        ),
+        ("DeviceError", "One tile does not fit in the memory of cpu.", "out of memory", True),
         ("OutputError", "No space left on the device while writing x.", "writing failed", True),
     ],
 )
@@ -377,6 +399,24 @@ def test_what_the_engine_says_decides(
     verdict = judge_error({"type": kind, "message": message, "remedy": "Do this."})
     assert (verdict.reason, verdict.is_retried) == (reason, is_retried)
     assert verdict.text == f"{message} Do this."
+
+
+def test_remedies_name_what_each_user_sees() -> None:
+    """The command line's options, of which each is one, and no place is left open."""
+    assert remedy(OUT_OF_MEMORY, WORDS) == "Give the tasks more memory (--mem)."
+    # A node's memory is not what a GPU lacks; there the engine itself says what to do.
+    assert remedy(GPU_MEMORY, WORDS) == ""
+    form = Words(*(f"_{number}_" for number in range(7)))
+    options = {
+        f"--{name}" for name in re.findall(r"\"--([a-z-]+)\"", (CORE / "arguments.py").read_text())
+    }
+    said = [(remedy(reason, WORDS), remedy(reason, form)) for reason in sorted(RETRIED)]
+    assert sum(bool(text) for text, _ in said) == 6
+    for line, field in said:
+        named = set(re.findall(r"--[a-z-]+", line)) - {"--exclude"}
+        assert named <= options
+        assert not named or re.search(r"_\d_", field)
+        assert not re.search(r"[{}]", line + field)
 
 
 # ---- the rest ------------------------------------------------------------------------------------

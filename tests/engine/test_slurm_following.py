@@ -206,6 +206,49 @@ def test_no_node_has_so_much_memory(tmp_path: Path, queue: Queue) -> None:
     assert "--mem=1000\n" in queue.scripts["run-2"]
 
 
+def test_a_node_with_a_full_disk_is_avoided(tmp_path: Path, queue: Queue) -> None:
+    """Its jobs fail at once, so that it is free at once for the next attempt."""
+    scene = Scene(tmp_path, 2, queue)
+    error = {"type": "OutputError", "message": "No space left on the device."}
+    refusal = SlurmError("sbatch refused: Requested node configuration is not available")
+    for array, node in ((1, "n2"), (2, "n1")):
+        scene.poll()
+        queue.refuses = [refusal] if array == 2 else []
+        scene.says(0, "failed", error=error)
+        for number in range(1 if array > 1 else 2):
+            queue.states[queue.jobs[f"run-{array}"], number] = TaskState("FAILED", "", node)
+        scene.says(1, "done")
+        scene.poll()
+    assert "--exclude=" not in queue.scripts["run-1"]
+    assert "--exclude=n2\n" in queue.scripts["run-2"]
+    assert "--exclude=" not in queue.scripts["run-3"]  # no node would be left
+    assert scene.run.journal.failures["TS_0"].avoid == ["n1", "n2"]
+    queue.states[queue.jobs["run-3"], 0] = TaskState("FAILED", "", "n2")
+    scene.says(0, "failed", error=error)
+    scene.poll()
+    retry_failed(scene.run)
+    scene.poll()
+    assert "--exclude=" not in queue.scripts["run-4"]  # whoever asks has made room
+
+
+def test_what_slurm_holds_after_its_node_could_not_start_it(tmp_path: Path, queue: Queue) -> None:
+    """Else it would wait for somebody who releases it."""
+    scene = Scene(tmp_path, 2, queue)
+    scene.poll()
+    scene.says(1, "done")  # it did run, but the node could not tell
+    for number in (0, 1):
+        scene.task(number, "PENDING", "launch failed requeued held")
+    assert scene.poll().done == ["TS_1"]
+    assert queue.cancelled == ["100_1"]
+    scene.poll()
+    assert queue.cancelled == ["100_1", "100_0"]
+    assert [item.stem for item in scene.plan(2).items] == ["TS_0"]
+    assert scene.run.journal.failures["TS_0"].reason == "node failure"
+    scene.task(0, "COMPLETED", array=2)
+    scene.says(0, "done")
+    assert scene.poll().is_over
+
+
 def test_of_a_dead_task_only_the_tomogram_it_died_of_is_charged(
     tmp_path: Path, queue: Queue
 ) -> None:

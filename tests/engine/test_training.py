@@ -3,10 +3,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +14,6 @@ from cryosiam_engine.errors import (
     BusyError,
     CheckpointError,
     ConfigurationError,
-    MaskError,
     UnsafeCheckpointError,
 )
 from cryosiam_engine.locks import locked
@@ -30,10 +25,15 @@ from cryosiam_engine.training.metrics import read_metrics
 from cryosiam_engine.training.modules import Training
 from cryosiam_engine.training.patch_files import run as cut_patches
 from cryosiam_engine.training.tomograms import fresh_split, training_volumes
-from cryosiam_engine.volume import read_volume, write_mrc
-from training_runs import arguments, training_config, training_values, write_training_data
-
-HERE = Path(__file__).parent
+from training_runs import (
+    arguments,
+    same,
+    step_losses,
+    training_config,
+    training_values,
+    weights,
+    write_training_data,
+)
 
 
 @pytest.fixture(scope="session")
@@ -44,18 +44,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-def weights(log_dir: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
-    return load_checkpoint(log_dir / "model" / name, cache=False).state_dict
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
-
-
-def step_losses(log_dir: Path) -> list[float]:
-    return [line["loss"] for line in read_metrics(log_dir) if line["kind"] == "step"]
 
 
 @pytest.mark.parametrize("task", ["semantic", "denoising", "instance", "embedding"])
@@ -157,65 +145,6 @@ def test_workers_change_nothing(data: Path, tmp_path: Path) -> None:
     assert same(weights(tmp_path / "none"), weights(tmp_path / "one"))
 
 
-def script(folder: Path, values: dict, processes: int) -> Path:
-    """A program that trains, as the command line does."""
-    path = folder / "train.py"
-    path.write_text(
-        "import json, sys\n"
-        f"sys.path.insert(0, {str(HERE)!r})\n"
-        "from training_runs import arguments\n"
-        "from cryosiam_engine.config.train import TrainConfig\n"
-        "from cryosiam_engine.training.command import run\n"
-        f"values = json.loads({json.dumps(values)!r})\n"
-        f"run(TrainConfig.model_validate(values), arguments(processes={processes}))\n"
-    )
-    return path
-
-
-@pytest.mark.slow
-def test_two_processes_learn_as_one_with_the_same_batch(data: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for processes in (1, 2):
-        values = training_values(data, tmp_path / str(processes))
-        # Adam would enlarge rounding in biases that a normalisation makes meaningless.
-        changes = {"batch_size": 4 // processes, "optimizer": "sgd", "lr": 0.05}
-        values["hyper_parameters"] |= changes
-        program = script(tmp_path, values, processes)
-        subprocess.run([sys.executable, program], env=environment, check=True, timeout=300)
-    alone, together = (step_losses(tmp_path / name) for name in "12")
-    assert len(alone) == len(together) == 6
-    assert together == pytest.approx(alone, rel=1e-3)
-    validations = [
-        [line["val_loss"] for line in read_metrics(tmp_path / name) if line["kind"] == "epoch"]
-        for name in "12"
-    ]
-    assert validations[1] == pytest.approx(validations[0], rel=1e-3)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_signals(data: Path, tmp_path: Path, number: signal.Signals) -> None:
-    values = training_values(data, tmp_path / "log")
-    values["hyper_parameters"]["max_epochs"] = 10_000
-    values["continue_training"] = True
-    program = script(tmp_path, values, 1)
-    with subprocess.Popen([sys.executable, program]) as process:
-        deadline = time.monotonic() + 200
-        while not (tmp_path / "log" / "model" / "last.ckpt").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        process.send_signal(number)
-        assert process.wait(60) == (0 if number == signal.SIGTERM else -number)
-    status = read_status(status_folder(tmp_path / "log", "train"), "training")
-    assert status is not None
-    if number == signal.SIGTERM:
-        assert status.state == "done"
-        assert status.summary["stopped_by"] == "SIGTERM"
-    load_checkpoint(tmp_path / "log" / "model" / "model_best.ckpt")
-    load_checkpoint(tmp_path / "log" / "model" / "last.ckpt")
-
-
 def test_a_stop_file_ends_with_the_best_model(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,47 +242,6 @@ def test_one_tomogram_is_divided(data: Path, tmp_path: Path) -> None:
     run(config, arguments())
     split = json.loads((tmp_path / "train_val_split.json").read_text())
     assert split == {"training": [], "validation": [], "shared": ["TS_1.mrc"]}
-
-
-def test_wrong_inputs_are_told(data: Path, tmp_path: Path) -> None:
-    classes = training_config(data, tmp_path, network={"out_channels": 2})
-    with pytest.raises(MaskError, match="labels 2"):
-        run(classes, arguments())
-    with pytest.raises(ConfigurationError, match="labels_folder is missing"):
-        run(training_config(data, tmp_path, labels_folder=None), arguments())
-    with pytest.raises(ConfigurationError, match="gt_folder is missing"):
-        config = training_config(data, tmp_path, "denoising", gt_folder=None)
-        quiet = config.transforms.model_copy(update={"noise_sigma_range": None})
-        run(config.model_copy(update={"transforms": quiet}), arguments())
-    empty = tmp_path / "empty"
-    for path in (data / "classes").iterdir():
-        write_mrc(empty / path.name, 0 * read_volume(path).data, voxel_size=10)
-    with pytest.raises(MaskError, match="background"):
-        run(training_config(data, tmp_path, labels_folder=empty), arguments())
-    small = tmp_path / "small"
-    for path in (data / "classes").iterdir():
-        write_mrc(small / path.name, read_volume(path).data[:-1], voxel_size=10)
-    with pytest.raises(MaskError, match="size"):
-        run(training_config(data, tmp_path, labels_folder=small), arguments())
-    with pytest.raises(ConfigurationError, match="fewer than one batch"):
-        run(training_config(data, tmp_path, schedule={"batch_size": 64}), arguments())
-
-
-def test_a_dry_run_reports_and_keeps_no_model(data: Path, tmp_path: Path) -> None:
-    odd = tmp_path / "odd"
-    for path in (data / "classes").iterdir():
-        write_mrc(odd / path.name, read_volume(path).data, voxel_size=5)
-    config = training_config(data, tmp_path, labels_folder=odd, network={"out_channels": 4})
-    report = run(config, arguments(dry_run=True))
-    assert report.skipped == ["training"]
-    told = json.loads((tmp_path / "dry_run.json").read_text())
-    true = read_volume(data / "classes" / "TS_1.mrc").data
-    assert told["voxels_per_class"]["TS_1"] == {str(c): int((true == c).sum()) for c in range(3)}
-    assert any("Class 3 is in none" in warning for warning in told["warnings"])
-    assert any("5 Å" in warning for warning in told["warnings"])
-    assert told["steps_per_epoch"] == 2
-    assert told["seconds_per_step"] > 0
-    assert not (tmp_path / "model").exists()
 
 
 def test_mixed_precision(data: Path, tmp_path: Path) -> None:

@@ -3,10 +3,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 import yaml
+from cryosiam_engine.cli import main
+from cryosiam_engine.config.loading import load_config
 from cryosiam_engine.config.train import SemanticTrainConfig, TrainConfig
+from cryosiam_engine.volume import read_volume
 from pydantic import ValidationError
+from training_runs import training_values, write_training_data
 
 #: As the tutorial of CryoSiam has it.
 TUTORIAL = """
@@ -63,6 +69,7 @@ parameters:
     unfreeze_backbone: True
 hyper_parameters:
   cache_rate: 0
+  replace_rate: null
   val_interval: 1
   batch_size: 3
   optimizer: 'adamw'
@@ -71,6 +78,15 @@ hyper_parameters:
   weight_decay: 0.00001
   max_epochs: 200
 """
+
+
+#: The commands that share such a file, with the folder that each of them fills.
+COMMANDS = {
+    "semantic_filter_ground_truth": "labels",
+    "semantic_train_preprocess": "temp",
+    "semantic_train_create_patches": "patches",
+    "semantic_train": "log",
+}
 
 
 def without_nulls(values: Any) -> Any:
@@ -131,3 +147,56 @@ def test_semantic_train_is_semantic(tutorial: dict[str, Any]) -> None:
 def test_gpus_may_be_listed_or_counted(tutorial: dict[str, Any]) -> None:
     tutorial["parameters"]["gpu_devices"] = [0, 1]
     assert TrainConfig.model_validate(tutorial).gpu_devices == 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_the_same_file(tmp_path: Path, command: str) -> None:
+    text = TUTORIAL.replace("filtering: null", "filtering: all").replace(
+        "selected_labels: null", "selected_labels: [3]"
+    )
+    (tmp_path / "train.yaml").write_text(text)
+    config = load_config(tmp_path / "train.yaml", command)
+    assert config.prediction_folder == Path(COMMANDS[command])
+
+
+def test_from_labels_to_a_prediction_with_one_file(tmp_path: Path) -> None:
+    """The original's five commands, as its tutorial has them, in a folder with an odd name."""
+    tmp_path = tmp_path / "$HOME ~"
+    data = write_training_data(tmp_path / "data")
+    folders = {"data_folder": data / "tomograms", "labels_folder_for_filtering": data / "classes"}
+    places = ("labels", "temp", "patches", "log", "predictions")
+    keys = ("labels_folder", "temp_dir", "patches_folder", "log_dir", "prediction_folder")
+    folders |= {key: tmp_path / place for key, place in zip(keys, places, strict=True)}
+    values = yaml.safe_load(TUTORIAL) | {key: str(path) for key, path in folders.items()}
+    values |= {"selected_labels": [2, 1], "train_files": None, "pretrained_model": None}
+    values |= {"trained_model": str(tmp_path / "log" / "model" / "model_best.ckpt")}
+    values |= {"validation_ratio": 0.3, "test_files": ["TS_1.mrc"]}
+    small = training_values(data, tmp_path / "log")
+    values["backbone"] = small["backbone"]
+    sections = values["parameters"]
+    sections["gpu_devices"] = 1
+    sections["data"]["patch_size"] = [16, 16, 16]
+    sections["network"] |= {"out_channels": 3, "dense_dim": 4, "filters": [4, 4]}
+    sections["network"]["threshold"] = 0.1
+    values["hyper_parameters"] |= {"max_epochs": 1, "batch_size": 8}
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump(values))
+
+    for command in [*COMMANDS, "semantic_predict"]:
+        words = [command, "--config_file", str(tmp_path / "train.yaml")]
+        learns = command in ("semantic_train", "semantic_predict")
+        assert main(words + ["--device", "cpu"] * learns) == 0, command
+
+    kept = read_volume(tmp_path / "labels" / "TS_1.mrc").data
+    given = read_volume(data / "classes" / "TS_1.mrc").data
+    assert (kept[given == 2] == 1).all()
+    assert (kept[given == 1] == 2).all()
+    with np.load(tmp_path / "temp" / "distances" / "TS_1.npz") as maps:
+        assert maps["data"].shape == (3, *given.shape)
+    n_patches = {
+        kind: len([*(tmp_path / "patches" / kind).iterdir()])
+        for kind in ("image", "labels", "distances")
+    }
+    assert len({*n_patches.values()}) == 1
+    assert min(n_patches.values()) > 3
+    with h5py.File(tmp_path / "predictions" / "TS_1_preds.h5") as predicted:
+        assert predicted["labels"].shape == given.shape

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from cryosiam_engine.checkpoint import load_checkpoint
 from cryosiam_engine.config.train import TrainConfig
+from cryosiam_engine.training.metrics import read_metrics
 from cryosiam_engine.volume import write_mrc
 from scipy.ndimage import gaussian_filter, label
 
@@ -79,3 +82,18 @@ def arguments(**changes: Any) -> argparse.Namespace:
     """What the command line gives."""
     defaults = {"device": "cpu", "precision": "auto", "processes": None, "dry_run": False}
     return argparse.Namespace(**{**defaults, "task": None, **changes})
+
+
+def weights(log_dir: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
+    """The weights in a checkpoint of a training."""
+    return load_checkpoint(log_dir / "model" / name, cache=False).state_dict
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two networks are equal, bit by bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+def step_losses(log_dir: Path) -> list[float]:
+    """The loss of every step."""
+    return [line["loss"] for line in read_metrics(log_dir) if line["kind"] == "step"]

@@ -16,6 +16,7 @@ from cryosiam_plugin.protocols.checkpoint_summary import (
     CheckpointSummaryError,
     summarise_checkpoint,
 )
+from cryosiam_plugin.protocols.model_form import defineModelParams
 from cryosiam_plugin.published_models import BUILT_IN_FILE, read_built_in_models
 from cryosiam_plugin.wizards.model_files import model_files
 
@@ -113,7 +114,7 @@ def form_of(protocol: type) -> dict[str, dict]:
     """What a form declares, by the parameters' names."""
     declared: dict[str, dict] = {}
     form = SimpleNamespace(addParam=lambda name, kind, **options: declared.update({name: options}))
-    choice.defineModelParams(form, Plugin, protocol.MODEL_TASKS, "semantic")
+    defineModelParams(form, Plugin, protocol.MODEL_TASKS, "semantic")
     return declared
 
 

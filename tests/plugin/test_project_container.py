@@ -127,3 +127,29 @@ def test_the_engine_did_run_in_the_image(chain, sif: Path) -> None:
             assert image["sha256"] == recorded
         for command in extra.glob("engine/*.sh"):
             assert f"{shutil.which('apptainer')} exec --bind" in command.read_text("utf-8")
+
+
+def test_scipion_in_a_container_takes_the_native_engine(sif, engine_python, tmp_path) -> None:
+    """As on a cluster whose Scipion is an image: this computer's programs stand for its content.
+
+    Around it is a real container, and the image that it cannot start in there is a real one.
+    """
+    program, answer = Path(__file__).with_name("nested_project.py"), tmp_path / "answer.json"
+    python = Path(engine_python)
+    seen = {sys.prefix, sys.base_prefix, python.parents[1], python.resolve().parents[1], "/usr"}
+    seen |= {program.parents[2], os.environ["SCIPION_HOME"], os.environ["SCIPION_USER_DATA"]}
+    binds = [word for path in sorted(map(str, seen)) for word in ("--bind", path)]
+    words = ["apptainer", "exec", *binds, "--pwd", tmp_path, sif, sys.executable, program]
+    done = subprocess.run(
+        [*map(str, words), engine_python, str(sif), str(answer)], capture_output=True
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    told = json.loads(answer.read_text("utf-8"))
+    assert told["finished"], told["log"]
+    assert told["validation"] == []
+    for command in told["commands"]:
+        assert f"{engine_python} -I -m cryosiam_engine.cli" in command
+    assert f"Scipion itself runs in a container ({sif})" in told["log"]
+    assert "The engine runs in its own environment." in told["log"]
+    # For the record it is in an image all the same: Scipion's.
+    assert [image["path"] for image in told["images"]] == [str(sif)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -116,12 +117,16 @@ def test_segmentation_in_arrays_as_at_home(engine_python, models):
     there = project.run(ProtCryosiamSemantic, **common, **ARRAY, tomogramsPerProcess=2)
     assert there.isFinished(), said(there)
     assert there.failedTomograms.getTSIds() == ["TS_03"]
-    assert "TS_03.mrc" in "\n".join(there.summary())
+    summary = "\n".join(there.summary())
+    assert "TS_03.mrc" in summary
+    assert "(semantic_predict): 3 of 3 done, 0 failed." in summary
+    assert "(semantic_postprocessing): 3 of 3 done, 0 failed." in summary
     one, other = volumes(here.semanticMasks), volumes(there.semanticMasks)
     assert sorted(other) == ["TS_01", "TS_02", "TS_04"]
     for ts_id, labels in one.items():
         np.testing.assert_array_equal(labels, other[ts_id])
-    assert len(arrays(there, "semantic_predict")) == 1
+    (array,) = arrays(there, "semantic_predict")
+    assert "--gres" not in (array / "job.sh").read_text()
     assert array_jobs(there) == []
 
 
@@ -147,6 +152,9 @@ def test_killed_continued_stopped_continued(engine_python, models):
     kill(processes_of(protocol)[0])
     project.died(protocol)
     assert array_jobs(protocol), "the array ended with Scipion's process"
+    summary = "\n".join(protocol.summary())
+    assert re.search(r"Slurm array \d+\* \(denoise_predict\): \d of 3 done, \d running,", summary)
+    assert "press _Continue_" in summary
 
     project.launch(protocol, wait=False)
     wait_for(lambda: "predict: waiting " in said(protocol).split("RESUMING")[-1], "the array")
@@ -160,7 +168,7 @@ def test_killed_continued_stopped_continued(engine_python, models):
     assert protocol.denoisedTomograms.getTSIds() == ["TS_01", "TS_02", "TS_03"], said(protocol)
     assert len(arrays(protocol)) == 2
     assert first.stat().st_mtime_ns == before, "tomogram 1 was computed again"
-    assert "failed" not in "\n".join(protocol.summary())
+    assert ", 0 failed." in "\n".join(protocol.summary())
     assert array_jobs(protocol) == []
 
 

@@ -1,21 +1,14 @@
-"""Protocols on Slurm without a Slurm: stages, the form, the queue's configuration."""
+"""Tomograms through job arrays without a Slurm: the stages, and the arrays of one command."""
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
-from types import SimpleNamespace
-
 import pytest
-from pyworkflow.protocol import HostConfig
 
-import cryosiam_plugin
 from cryosiam_plugin.engine_status import EngineStatus
-from cryosiam_plugin.protocols import array_batch, array_stage, queue_jobs
-from cryosiam_plugin.protocols.array_batch import ArrayBatch, Inbox, explained
+from cryosiam_plugin.protocols import array_batch, array_stage
+from cryosiam_plugin.protocols.array_batch import ArrayBatch, Inbox
 from cryosiam_plugin.protocols.array_stage import ArrayStage
 from cryosiam_plugin.protocols.engine_batch import EngineStopped, Stage
-from cryosiam_plugin.protocols.slurm_form import job_settings
 from cryosiam_plugin.slurm_core import (
     Failure,
     Journal,
@@ -26,7 +19,6 @@ from cryosiam_plugin.slurm_core import (
     SlurmRun,
 )
 
-HOSTS = Path(cryosiam_plugin.__file__).parent / "templates" / "hosts.slurm.conf"
 IDS = ["TS_01", "TS_02", "TS_03"]
 
 
@@ -55,6 +47,9 @@ class FakeStage:
 
     def has(self, ts_id):
         return any(ts_id in added for added in self.adds)
+
+    def log_of(self, ts_id):
+        return None
 
     def has_lost(self, ts_id):
         return self.fates.get(ts_id) == "lost"
@@ -107,7 +102,10 @@ def test_stages_follow_each_other_and_results_gather():
 def test_failures_carry_their_reasons():
     done, failed = run(FakeStage("predict", {"TS_01": "failed", "TS_03": "lost"}))
     assert [ts_id for ts_id, *_ in done] == ["TS_02"]
-    assert failed["TS_01"] == ("out of memory. Too large. Tried 3 times; before: killed, killed.")
+    assert failed["TS_01"] == (
+        "out of memory. Too large. Give the tasks more memory ('Memory of each task'). "
+        "Tried 3 times; before: killed, killed."
+    )
     assert "not there any more" in failed["TS_03"]
 
 
@@ -157,12 +155,6 @@ def test_a_result_that_cannot_be_registered_is_a_failure():
     ArrayBatch([FakeStage("predict")], inbox, list, on_done, failed.__setitem__).run()
     assert list(failed) == ["TS_02"]
     assert "no such file" in failed["TS_02"]
-
-
-def test_an_engine_error_needs_no_words_of_slurm():
-    assert explained(Failure(1, "engine error", "TS_01.mrc is damaged.")) == "TS_01.mrc is damaged."
-    text = "Slurm says TIMEOUT. Give the jobs more time (--time), or fewer tomograms per task."
-    assert "--time" not in explained(Failure(1, "time limit", text))
 
 
 # ------------------------------- one command's arrays -----------------------------------------
@@ -240,172 +232,3 @@ def test_what_is_not_wanted_any_more_is_ended(tmp_path, monkeypatch):
     first.release()
     array_stage.end_run(SlurmRun.open(tmp_path / "slurm" / "run_001", programs))
     assert not SlurmRun.open(tmp_path / "slurm" / "run_001", programs).journal.active
-
-
-# ------------------------------- the form -----------------------------------------------------
-
-
-def form(**values):
-    names = ["Partition", "Gpus", "Memory", "Time", "Account", "Qos", "Extra"]
-    given = {f"slurm{name}": "" for name in names}
-    given.update(slurmCpus=0, slurmCap=0, **values)
-    return SimpleNamespace(
-        **{name: SimpleNamespace(get=lambda v=value: v) for name, value in given.items()}
-    )
-
-
-@pytest.mark.parametrize(
-    ("gpus", "use_gpu", "gres"),
-    [
-        ("1", True, "gpu:1"),
-        ("a100:2", True, "gpu:a100:2"),
-        (" gpu:a100:1 ", True, "gpu:a100:1"),
-        ("1", False, ""),
-        ("0", True, ""),
-        ("", True, ""),
-        (None, True, ""),
-    ],
-)
-def test_gpus_are_asked_for_where_they_are_used(gpus, use_gpu, gres):
-    assert job_settings(form(slurmGpus=gpus), use_gpu=use_gpu).gres == gres
-
-
-def test_other_options_are_read_like_a_shell_s():
-    settings = job_settings(form(slurmExtra="--constraint='a b' --exclude=n7"), use_gpu=True)
-    assert settings.extra == ("--constraint=a b", "--exclude=n7")
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"slurmMemory": "much"},
-        {"slurmTime": "soon"},
-        {"slurmPartition": "a b"},
-        {"slurmExtra": "it's"},
-        {"slurmExtra": "a100"},
-    ],
-)
-def test_what_cannot_be_right_is_refused(wrong):
-    with pytest.raises((SlurmError, ValueError)):
-        job_settings(form(**wrong), use_gpu=True)
-
-
-def test_every_prediction_protocol_can_run_on_slurm(domain):
-    from cryosiam_plugin.protocols import ProtCryosiamBase
-
-    predictions = [
-        protocol
-        for protocol in domain.getProtocols().values()
-        if issubclass(protocol, ProtCryosiamBase) and protocol is not ProtCryosiamBase
-    ]
-    assert len(predictions) >= 7
-    for protocol in predictions:
-        assert protocol().getParam("whereToRun") is not None, protocol
-
-
-# ------------------------------- Scipion's queue ----------------------------------------------
-
-
-def submitted(tmp_path, **values):
-    """What sbatch is given by the shipped configuration, for some values of a protocol's."""
-    queue = HostConfig.load(str(HOSTS))["localhost"].queueSystem
-    script = tmp_path / "it's a job.job"
-    job = {"JOB_NAME": "7", "JOB_LOGS": "Runs/7", "JOB_SCRIPT": str(script), "JOB_COMMAND": "true"}
-    every = {**queue.queuesDefault, "GPU_COUNT": 0, **job, **values}
-    script.write_text(queue.getSubmitTemplate() % every)
-    sbatch = tmp_path / "sbatch"
-    sbatch.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
-    sbatch.chmod(0o755)
-    done = subprocess.run(
-        ["/bin/sh", "-c", queue.getSubmitCommand() % every],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.splitlines()
-
-
-def test_the_shipped_queue_asks_for_what_is_filled_in(tmp_path):
-    plain = submitted(tmp_path)
-    assert plain[0] == "--parsable"
-    assert set(plain[1:-1]) == {"--cpus-per-task=4", "--mem=32G", "--time=24:00:00"}
-    assert plain[-1].endswith("it's a job.job")
-    words = submitted(
-        tmp_path,
-        JOB_QUEUE="gpu",
-        GPU_COUNT=2,
-        JOB_GPU_TYPE="a100",
-        JOB_ACCOUNT="lab",
-        JOB_QOS="long",
-        JOB_MEMORY="",
-        JOB_OPTIONS="--exclude=n7 --constraint=ssd",
-    )
-    assert {"--partition=gpu", "--gres=gpu:a100:2", "--account=lab", "--qos=long"} < set(words)
-    assert {"--exclude=n7", "--constraint=ssd"} < set(words)
-    assert not any(word.startswith("--mem") for word in words)
-
-
-@pytest.mark.parametrize(
-    ("answer", "is_running"),
-    [
-        ("echo RUNNING", True),
-        ("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1", True),
-        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", False),
-        ("exit 0", False),
-    ],
-)
-def test_a_silent_controller_ends_no_job(tmp_path, monkeypatch, answer, is_running):
-    from pyworkflow.protocol.launch import _checkJobStatus
-
-    squeue = tmp_path / "squeue"
-    squeue.write_text(f"#!/bin/sh\n{answer}\n")
-    squeue.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    status = _checkJobStatus(HostConfig.load(str(HOSTS))["localhost"], 7)
-    assert status == ("running" if is_running else "finished")
-
-
-@pytest.mark.parametrize(
-    ("said", "reason"),
-    [
-        (
-            "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***",
-            "time limit",
-        ),
-        ("slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026 ***", "cancelled"),
-        ("slurmstepd: error: Exceeded job memory limit", "out of memory"),
-        ("Job 7 ended with exit code 1", ""),
-    ],
-)
-def test_why_a_job_ended(tmp_path, said, reason):
-    (tmp_path / "7.err").write_text(f"Job 7 on n1\n{said}\n")
-    why = queue_jobs.why_ended(tmp_path / "7")
-    assert reason in why
-    assert (said in why) == bool(reason)
-    assert queue_jobs.exit_code_of(tmp_path / "7") == (None if reason else 1)
-
-
-def test_a_job_s_gpus_are_its_own(tmp_path):
-    """The executor asks for the same number for all; a job without a network needs none."""
-    import threading
-
-    seen = []
-
-    class Executor:
-        submitDict = {"JOB_NAME": "7", "JOB_SCRIPT": str(tmp_path / "7.job"), "GPU_COUNT": 1}  # noqa: RUF012
-        threadCommands = {5: 2}  # noqa: RUF012
-
-        def runJob(self, log, program, arguments, **how):
-            seen.append(self.submitDict["GPU_COUNT"])
-
-    executor, answers = Executor(), []
-    thread = threading.Thread(
-        target=lambda: answers.append(queue_jobs.run_as_job(executor, None, ("true", ""), n_gpus=0))
-    )
-    thread.thId = 5
-    thread.start()
-    thread.join()
-    assert seen == [0]
-    assert executor.submitDict["GPU_COUNT"] == 1
-    assert answers == [tmp_path / "7-5-2"]

@@ -78,6 +78,20 @@ class Cluster:
         path = self.place / f"{stem}.started"
         return path.read_text().splitlines() if path.exists() else []
 
+    def begun(self, stem: str) -> Callable[[], object]:
+        return lambda: self.started(stem)
+
+    def starts(self, stem: str) -> list[str]:
+        return [line for line in self.started(stem) if not line.startswith("end")]
+
+    def node(self, stem: str) -> str:
+        """Where the engine last began with the tomogram."""
+        return self.starts(stem)[-1].split(" ")[0]
+
+    def process(self, stem: str) -> int:
+        """As which process it did."""
+        return int(self.starts(stem)[-1].split(" ")[-3])
+
     def reasons(self) -> dict[str, str]:
         failures = self.run.journal.failures.items()
         return {stem: failure.reason for stem, failure in failures if failure.is_final}

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -47,6 +47,15 @@ def running_cluster() -> Iterator[None]:
             users.write_text(" ".join(_others(users)))
             if not users.read_text():
                 cluster("stop")
+
+
+def engines(folder: Path) -> Iterator[psutil.Process]:
+    """The engines at work, on any node, for runs whose files are in a folder."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = process.cmdline()
+            if "run-task" in words and "python" in words[0] and str(folder) in words[-1]:
+                yield process
 
 
 def _others(path: Path) -> list[str]:

@@ -1,5 +1,7 @@
 """An engine of a few lines, for drills: it does what each file name says and writes statuses.
 
+Where a file name is that of a real file, the file says it.
+
 usage: stand_in_engine.py slurm run-task TASKS.json
 """
 
@@ -45,6 +47,8 @@ for stem, deed, attempt in plan["tasks"][int(os.environ["SLURM_ARRAY_TASK_ID"])]
         file.write(f"{seen} {os.environ.get('SLURM_MEM_PER_NODE', '')}\n")
     write(stem, "running")
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    if Path(deed).is_file():
+        deed = Path(deed).read_text()
     word, _, value = deed.partition(" ")
     try:
         if word == "corrupt":
@@ -52,9 +56,11 @@ for stem, deed, attempt in plan["tasks"][int(os.environ["SLURM_ARRAY_TASK_ID"])]
             write(stem, "failed", error=error)
             code = 1
             continue
-        if word == "full":
-            error = {"type": "OutputError", "message": "No space left on the device."}
-            if attempt == 1:
+        if word == "full" and os.environ["SLURMD_NODENAME"] == value:
+            try:
+                Path("/dev/full").write_text("a result")
+            except OSError as problem:
+                error = {"type": "OutputError", "message": str(problem)}
                 write(stem, "failed", error=error)
                 code = 1
                 continue
@@ -67,6 +73,8 @@ for stem, deed, attempt in plan["tasks"][int(os.environ["SLURM_ARRAY_TASK_ID"])]
             held[::4096] = b"x" * len(held[::4096])
             time.sleep(30)
     except SystemExit:
+        with Path(f"{stem}.started").open("a") as file:
+            file.write(f"end {time.time()} interrupted\n")
         write(stem, "failed", error={"type": "interrupted", "message": "interrupted"})
         raise
     with Path(f"{stem}.started").open("a") as file:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from cryosiam_engine import __version__, doctor
+from cryosiam_engine.caches import ensure_numba_cache
 from cryosiam_engine.errors import EngineError, Interrupted
 from cryosiam_engine.logs import log_to_terminal
 from cryosiam_engine.models import arguments as models
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         128 + n: stopped by signal n.
     """
     args = build_parser().parse_args(argv)
+    ensure_numba_cache()
     with log_to_terminal():
         return _guarded(args)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -44,13 +43,10 @@ def _not_bool(value: Any) -> Any:
 
 
 def _expanded(value: Any) -> Any:
-    """Expand ``~`` and variables; a variable that is not set would name a folder '$SCRATCH'."""
+    """Expand ``~``. A dollar sign is left alone: a folder may be named ``$HOME``."""
     if not isinstance(value, str):
         return value
-    expanded = os.path.expanduser(os.path.expandvars(value))  # noqa: PTH111
-    unset = re.search(r"\$\w+|\$\{[^}]*\}", expanded)
-    if unset:
-        raise ConfigurationError(f"the environment variable {unset.group()} is not set")
+    expanded = os.path.expanduser(value)  # noqa: PTH111 - Path refuses the ~ of nobody
     if not expanded.strip():
         raise ValueError
     return expanded

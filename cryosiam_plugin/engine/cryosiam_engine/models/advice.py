@@ -44,9 +44,10 @@ def without_internet(models: Sequence[PublishedModel], folder: Path) -> str:
             *fetch,
             "copy to this machine:",
             f"  scp {shlex.join(files)} {goal}",
-            "and compare what 'sha256sum' tells there with what is told here by:",
+            "and compare what 'sha256sum' says there with what this says here:",
             f"  {shlex.join(['cryosiam-engine', 'models', 'verify', '--folder', str(folder)])}",
-            "If cryosiam-engine is installed there, it checks the files, and here they stay so:",
+            "Better, where cryosiam-engine is installed there: it verifies the files, and their",
+            "checksums come along, to be compared here:",
             f"  {download_command([model.name for model in models], Path('models'))}",
             f"  scp models/* {goal}",
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,9 +50,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    show = to_json if args.json else format_table
     models: list[Model] = [*published_models(), *built_in_models()]
-    _print(show(models, models_folder(args.folder)))
+    folder = models_folder(args.folder)
+    # A file or a program that reads it gets whole lines.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    _print(to_json(models, folder) if args.json else format_table(models, folder, width))
     return 0
 
 
@@ -117,6 +120,11 @@ def _convert(args: argparse.Namespace) -> int:
     if target.suffix != ".safetensors":
         raise ConfigurationError(
             f"{target} does not end in .safetensors.", remedy="Give it a name that does."
+        )
+    if not source.is_file():
+        raise ConfigurationError(
+            f"There is no file {source}.",
+            remedy="'cryosiam-engine models path NAME' tells where a downloaded model lies.",
         )
     export_model(source, target)
     _print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,7 +37,7 @@ def model_path(model: Model, folder: Path | None) -> Path | None:
     return folder / model.file
 
 
-def format_table(models: Sequence[Model], folder: Path | None) -> str:
+def format_table(models: Sequence[Model], folder: Path | None, width: int | None = None) -> str:
     """Lay the models out as a table for the terminal.
 
     Parameters
@@ -45,6 +46,9 @@ def format_table(models: Sequence[Model], folder: Path | None) -> str:
         The rows.
     folder
         Where published models are kept; None: which of them are there is not known.
+    width
+        Columns of the terminal; where they do not suffice, the files' names are left out and the
+        descriptions broken. None: of any width.
     """
     rows = [["name", "task", "file", "here", "what for"]]
     rows += [[m.name, m.task, m.file, _here(m, folder), m.description] for m in models]
@@ -52,12 +56,22 @@ def format_table(models: Sequence[Model], folder: Path | None) -> str:
         footer = "Set CRYOSIAM_MODELS or give --folder to see which of them you have."
     else:
         footer = f"here: present in {folder}, or built into the engine"
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    lines = [
-        "  ".join([*(c.ljust(w) for c, w in zip(row[:-1], widths, strict=True)), row[-1]])
-        for row in rows
-    ]
+    lines = _laid_out(rows)
+    if width is not None and max(map(len, lines)) > width:
+        lines = _laid_out([[*row[:2], *row[3:]] for row in rows], width)
     return "\n".join([*lines, "", footer])
+
+
+def _laid_out(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
+    """Columns as wide as they need to be; the last one broken at words where there is a width."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    lines = []
+    for row in rows:
+        start = "".join(c.ljust(w + 2) for c, w in zip(row[:-1], widths, strict=True))
+        broken = textwrap.wrap(row[-1], max(width - len(start), 20)) if width else [row[-1]]
+        lines.append(start + broken[0])
+        lines += [" " * len(start) + rest for rest in broken[1:]]
+    return lines
 
 
 def to_json(models: Sequence[Model], folder: Path | None) -> str:

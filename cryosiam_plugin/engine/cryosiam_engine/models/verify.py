@@ -15,7 +15,7 @@ from cryosiam_engine.models.registry import PublishedModel, published_models
 #: How the names of models end.
 SUFFIXES = (".ckpt", ".safetensors")
 
-#: As its record says; not as it says; in the record but gone; there, and nothing is known of it.
+#: As its record says; not as it says; not there; there, and nothing is known of it.
 State = Literal["good", "changed", "missing", "unknown"]
 
 
@@ -47,7 +47,8 @@ class Verdict:
                 "it was downloaded. Delete it and download it again."
             )
         if self.state == "missing":
-            return f"{self.file}: missing. It was downloaded, and is gone."
+            was = "It was downloaded, and is gone" if self.expected else "It was never downloaded"
+            return f"{self.file}: missing. {was}."
         if self.state == "unknown":
             return f"{self.file}: no record to compare with. Its sha256 is {self.sha256}."
         return f"{self.file}: good, sha256 {self.sha256}"
@@ -86,7 +87,7 @@ def verify_folder(folder: Path, models: Iterable[PublishedModel] = ()) -> list[V
 
 def _verdict(path: Path, record: ModelRecord | None, known: str | None) -> Verdict:
     if not path.is_file():
-        return Verdict(path.name, "missing")
+        return Verdict(path.name, "missing", expected=record.sha256 if record else "")
     try:
         found = sha256_of(path)
     except OSError as error:

@@ -19,11 +19,23 @@ from cryosiam_engine.slurm.journal import JOURNAL
 from cryosiam_engine.slurm.live import LiveTable
 from cryosiam_engine.slurm.new_run import RUNS, new_run
 from cryosiam_engine.slurm.progress import in_words
+from cryosiam_engine.slurm.reasons import Words, remedy
 from cryosiam_engine.slurm.retries import retry_failed
 from cryosiam_engine.slurm.run import LOCK, SlurmRun
 from cryosiam_engine.slurm.submitting import submit_planned
 
 logger = logging.getLogger(__name__)
+
+#: What the reasons of failures are about, as this command's options are called.
+WORDS = Words(
+    memory="--mem",
+    time="--time",
+    per_task="--tomograms-per-task",
+    partition="--partition",
+    qos="--qos",
+    options="--sbatch-option",
+    again="'cryosiam-engine slurm retry-failed'",
+)
 
 
 def submit(args: argparse.Namespace) -> int:
@@ -104,7 +116,8 @@ def _follow(run: SlurmRun) -> None:
         while True:
             poll = follower.poll()
             for stem, failure in poll.failed.items():
-                table.say(f"{stem}: failed ({failure.reason}): {failure.text}")
+                text = f"{failure.text} {remedy(failure.reason, WORDS)}".strip()
+                table.say(f"{stem}: failed ({failure.reason}): {text}")
             table.show(poll.progress)
             if poll.is_over:
                 return

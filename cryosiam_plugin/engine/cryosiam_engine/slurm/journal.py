@@ -36,6 +36,8 @@ class Submission:
         Numbers of the submissions that must have ended before it begins.
     more_memory
         By how much the job's memory is multiplied.
+    avoid
+        Nodes that the job shall not run on.
     is_retry
         Whether its tomograms were in an earlier array already.
     submitted
@@ -50,6 +52,7 @@ class Submission:
     job_id: str = ""
     after: list[int] = field(default_factory=list)
     more_memory: float = 1.0
+    avoid: list[str] = field(default_factory=list)
     is_retry: bool = False
     submitted: float = 0.0
 
@@ -80,6 +83,8 @@ class Failure:
         Whether the engine had begun with it; else the attempt does not count.
     earlier
         The reasons of the attempts before.
+    avoid
+        Nodes that were to blame, now or before.
     """
 
     attempt: int
@@ -92,6 +97,7 @@ class Failure:
     wants_less: bool = False
     was_begun: bool = True
     earlier: list[str] = field(default_factory=list)
+    avoid: list[str] = field(default_factory=list)
 
 
 @dataclass

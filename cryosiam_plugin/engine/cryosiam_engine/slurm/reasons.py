@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, Mapping
 
+from .squeue import LAUNCH_FAILED
+
 OUT_OF_MEMORY = "out of memory"
+GPU_MEMORY = "GPU out of memory"
 TIME_LIMIT = "time limit"
 NODE_FAILURE = "node failure"
 PREEMPTED = "preempted"
@@ -20,17 +23,21 @@ LOST = "no result"
 
 #: What may go well at another time, on another node or with smaller tiles.
 RETRIED = frozenset(
-    {OUT_OF_MEMORY, TIME_LIMIT, NODE_FAILURE, PREEMPTED, DEVICE, DISK, BUSY, KILLED, LOST}
+    {OUT_OF_MEMORY, GPU_MEMORY, TIME_LIMIT, NODE_FAILURE, PREEMPTED}
+    | {DEVICE, DISK, BUSY, KILLED, LOST}
 )
 
+#: What the node may be to blame for.
+OF_THE_NODE = frozenset({NODE_FAILURE, DEVICE, DISK})
+
 _REMEDIES = {
-    OUT_OF_MEMORY: "Give the jobs more memory (--mem).",
-    TIME_LIMIT: "Give the jobs more time (--time), or fewer tomograms per task.",
+    OUT_OF_MEMORY: "Give the tasks more memory ({memory}).",
+    TIME_LIMIT: "Give the tasks more time ({time}), or fewer tomograms each ({per_task}).",
     NODE_FAILURE: "Ask the cluster's administrators about the node, or leave it out "
-    "(--sbatch-option=--exclude=NODE).",
-    PREEMPTED: "Use a partition or QOS whose jobs are not pushed aside.",
-    CANCELLED: "Somebody cancelled it; 'cryosiam-engine slurm retry-failed' computes it after all.",
-    KILLED: "Most often memory ran out: give the jobs more (--mem).",
+    "(--exclude=NODE, by {options}).",
+    PREEMPTED: "Use a partition or QOS whose jobs are not pushed aside ({partition}, {qos}).",
+    CANCELLED: "Somebody cancelled it; {again} computes it after all.",
+    KILLED: "Most often memory ran out: give the tasks more ({memory}).",
     LOST: "See the task's log.",
 }
 
@@ -83,6 +90,27 @@ class TaskEnd:
 
 
 @dataclass(frozen=True)
+class Words:
+    """What a front end calls that which its user can change.
+
+    Attributes
+    ----------
+    memory, time, per_task, partition, qos, options
+        Its options or fields: of each task, tomograms of a task, and any other of sbatch.
+    again
+        What computes failed tomograms once more.
+    """
+
+    memory: str
+    time: str
+    per_task: str
+    partition: str
+    qos: str
+    options: str
+    again: str
+
+
+@dataclass(frozen=True)
 class Verdict:
     """Why a tomogram has no result.
 
@@ -91,7 +119,8 @@ class Verdict:
     reason
         In one or two words.
     text
-        In a sentence, with what to do about it.
+        In a sentence. What to do about it is in there only where the engine itself said so; else
+        see :func:`remedy`.
     """
 
     reason: str
@@ -101,6 +130,11 @@ class Verdict:
     def is_retried(self) -> bool:
         """Whether another try may help."""
         return self.reason in RETRIED
+
+    @property
+    def wants_another_node(self) -> bool:
+        """Whether that try should be anywhere but on this node."""
+        return self.reason in OF_THE_NODE
 
     @property
     def wants_less(self) -> bool:
@@ -120,7 +154,7 @@ def judge_error(error: Mapping[str, Any]) -> Verdict:
     text = " ".join(part.strip() for part in parts if part.strip())
     reason = _BY_ERROR.get(str(error.get("type", "")), ENGINE)
     if _MEMORY_WAS_SHORT.search(parts[0]):
-        reason = OUT_OF_MEMORY
+        reason = GPU_MEMORY if "cuda" in parts[0].lower() else OUT_OF_MEMORY
     return Verdict(reason, text or "The engine gave no reason.")
 
 
@@ -140,10 +174,30 @@ def judge_end(end: TaskEnd) -> Verdict:
         said.append(f"exit code {end.exit_code}")
     if end.last_words and reason not in (TIME_LIMIT, CANCELLED, PREEMPTED):
         said.append(f"the log ends with: {end.last_words}")
-    return Verdict(reason, f"{'; '.join(said)}. {_REMEDIES.get(reason, '')}".strip())
+    return Verdict(reason, f"{'; '.join(said)}.")
+
+
+def remedy(reason: str, words: Words) -> str:
+    """Say what to do about a reason; empty where only the engine can know.
+
+    Parameters
+    ----------
+    reason
+        Of a verdict.
+    words
+        Of the front end that its user sees.
+
+    Examples
+    --------
+    >>> remedy(OUT_OF_MEMORY, Words("--mem", "", "", "", "", "", ""))
+    'Give the tasks more memory (--mem).'
+    """
+    return _REMEDIES.get(reason, "").format(**vars(words))
 
 
 def _reason_of(end: TaskEnd) -> str:
+    if LAUNCH_FAILED in end.reason:
+        return NODE_FAILURE
     found = [(pattern, reason) for pattern, reason in _BY_LOG if _says(end, pattern)]
     if end.state in ("FAILED", "CANCELLED", "") and found:
         return found[0][1]

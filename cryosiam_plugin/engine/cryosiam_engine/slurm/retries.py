@@ -28,6 +28,7 @@ def retry_failed(run: SlurmRun, stems: Iterable[str] | None = None) -> int:
     for stem, failure in run.journal.failures.items():
         if failure.is_final and (wanted is None or stem in wanted):
             failure.is_final, failure.is_waiting, failure.attempt = False, True, 0
+            failure.avoid = []
             count += 1
     cancelled = run.folder / CANCEL_FILE
     if cancelled.exists():
@@ -56,9 +57,10 @@ def plan_retries(run: SlurmRun) -> None:
             with_less.setdefault(max(1, failure.attempt), []).append((item,))
         else:
             usual.append((item,))
-    run.plan([*usual, *tasks_of(untouched, run.journal.per_task)], is_retry=True)
+    avoid = sorted({node for failure in waiting.values() for node in failure.avoid})
+    run.plan([*usual, *tasks_of(untouched, run.journal.per_task)], is_retry=True, avoid=avoid)
     for power, tasks in with_less.items():
-        run.plan(tasks, is_retry=True, power=power)
+        run.plan(tasks, is_retry=True, power=power, avoid=avoid)
     for failure in waiting.values():
         failure.is_waiting = False
         failure.earlier.append(failure.reason)

@@ -127,7 +127,14 @@ class SlurmRun:
         self.plan(tasks_of(items, self.journal.per_task))
         self.save()
 
-    def plan(self, tasks: Sequence[Task], *, is_retry: bool = False, power: int = 0) -> None:
+    def plan(
+        self,
+        tasks: Sequence[Task],
+        *,
+        is_retry: bool = False,
+        power: int = 0,
+        avoid: Sequence[str] = (),
+    ) -> None:
         """Plan arrays, without writing the journal.
 
         Parameters
@@ -138,6 +145,8 @@ class SlurmRun:
             Whether the tomograms were planned before.
         power
             How often memory ran out with them.
+        avoid
+            Nodes that they shall not run on.
         """
         journal = self.journal
         for part in arrays_of(tasks, self.programs.largest_array()):
@@ -158,6 +167,7 @@ class SlurmRun:
                 n_tomograms=len(plan.items),
                 after=before,
                 more_memory=MORE_MEMORY**power,
+                avoid=list(avoid),
                 is_retry=is_retry,
             )
             folder = self.array_folder(submission)

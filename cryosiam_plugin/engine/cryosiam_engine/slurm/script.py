@@ -21,7 +21,7 @@ asked=
 # The engine notes how far it is and ends; what is finished is not computed again.
 ask() {{
     asked=$1
-    if [ -n "$child" ]; then kill -TERM "$child" 2>/dev/null; fi
+    if [ -n "$child" ]; then kill -{stop} "$child" 2>/dev/null; fi
 }}
 trap 'ask USR1' USR1
 trap 'ask TERM' TERM
@@ -31,7 +31,7 @@ task=$SLURM_ARRAY_TASK_ID
 rm -f "$array/{ends}/$task"
 {start}{engine} slurm run-task "$array/{task_file}" &
 child=$!
-if [ -n "$asked" ]; then kill -TERM "$child" 2>/dev/null; fi
+if [ -n "$asked" ]; then kill -{stop} "$child" 2>/dev/null; fi
 code=127
 for _ in 1 2 3 4 5 6 7 8; do
     # A signal that we caught ends wait too: then there is nothing yet to know of the engine.
@@ -71,6 +71,8 @@ class ArrayJob:
         Ids of jobs that must have ended before this begins.
     requeues
         Times that a task may queue itself again when its time is nearly up.
+    avoid
+        Nodes that were to blame for an earlier failure.
     """
 
     name: str
@@ -80,6 +82,7 @@ class ArrayJob:
     engine: str
     after: Sequence[str] = ()
     requeues: int = 2
+    avoid: Sequence[str] = ()
 
 
 def sbatch_script(settings: JobSettings, job: ArrayJob) -> str:
@@ -98,13 +101,15 @@ def sbatch_script(settings: JobSettings, job: ArrayJob) -> str:
         When the folder's name cannot stand in a script.
     """
     lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in _options(settings, job)), ""]
-    start = ""
+    start, stop = "", "TERM"
     if settings.nodes * settings.processes > 1:
-        start = "srun --kill-on-bad-exit=1 "
+        # srun hands USR1 on to the engine; at TERM it would kill it.
+        start, stop = "srun --kill-on-bad-exit=1 ", "USR1"
     body = _BODY.format(
         work_folder=shlex.quote(str(job.work_folder)),
         folder=shlex.quote(str(job.folder)),
         start=start,
+        stop=stop,
         engine=job.engine,
         ends=ENDS,
         task_file=TASK_FILE,
@@ -135,6 +140,8 @@ def _options(settings: JobSettings, job: ArrayJob) -> Iterator[str]:
         yield _option("ntasks-per-node", str(settings.processes))
     elif settings.gpus_per_task:
         yield _option("ntasks", "1")  # without a number of tasks Slurm refuses GPUs per task
+    if job.avoid:
+        yield _option("exclude", ",".join(job.avoid))
     if job.after:
         yield _option("dependency", "afterany:" + ":".join(job.after))
         yield _option("kill-on-invalid-dep", "yes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, MutableMapping
 
+from .errors import SlurmError
 from .files import last_words
 from .journal import Failure, Submission
 from .plan import TASK_FILE, Item
@@ -96,7 +97,7 @@ class ArrayWatch:
         if state is not None and not state.is_ended:
             self.n_tasks_running += 1
             self._ended_at.pop(number, None)
-        elif not n_open or self._is_certain(number, state, now):
+        elif (not n_open or self._is_certain(number, state, now)) and self._is_gone(number, state):
             self._give_up(number, state, failures)
             self._over.add(number)
             return
@@ -125,7 +126,17 @@ class ArrayWatch:
         elif status.get("state") == FAILED and self._is_new(item):
             error: dict[str, Any] = status.get("error") or {}
             if error.get("type") != INTERRUPTED:
-                self._fail(item, judge_error(error), failures)
+                self._fail(item, judge_error(error), failures, state)
+
+    def _is_gone(self, number: int, state: TaskState | None) -> bool:
+        """Whether nothing of a task is left in the queue; what Slurm holds there is cancelled."""
+        if state is None or not state.is_stuck or self._run.is_read_only:
+            return True
+        try:
+            self._run.programs.cancel([f"{self._submission.job_id}_{number}"])
+        except SlurmError:
+            return False
+        return True
 
     def _is_certain(self, number: int, state: TaskState | None, now: float) -> bool:
         """Whether a task's end is sure, and no status is still on its way through the network."""
@@ -143,10 +154,17 @@ class ArrayWatch:
         begun = {item.stem for item in task if self._is_new(item)}
         for item in left:
             # A task that begins with nothing at all would begin with nothing for ever.
-            self._fail(item, verdict, failures, was_begun=item.stem in begun or not begun)
+            was_begun = item.stem in begun or not begun
+            self._fail(item, verdict, failures, state, was_begun=was_begun)
 
     def _fail(
-        self, item: Item, verdict: Verdict, failures: Failures, *, was_begun: bool = True
+        self,
+        item: Item,
+        verdict: Verdict,
+        failures: Failures,
+        state: TaskState | None,
+        *,
+        was_begun: bool = True,
     ) -> None:
         before = failures.get(item.stem)
         tries = self._run.journal.retries + 1
@@ -155,6 +173,9 @@ class ArrayWatch:
             again = verdict.reason != CANCELLED
         if self._run.is_cancelled:
             verdict, again = Verdict(CANCELLED, "The run was cancelled."), False
+        avoid = set(before.avoid if before else [])
+        if state and state.node and verdict.wants_another_node:
+            avoid.add(state.node)
         failures[item.stem] = Failure(
             attempt=item.attempt,
             reason=verdict.reason,
@@ -166,6 +187,7 @@ class ArrayWatch:
             wants_less=verdict.wants_less,
             was_begun=was_begun,
             earlier=before.earlier if before else [],
+            avoid=sorted(avoid),
         )
         self._settled.add(item.stem)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Mapping
 
 #: What squeue is asked to print: waiting tasks of an array share a line, others have one each.
-FORMAT = "%j|%F|%K|%T|%r"
+FORMAT = "%j|%F|%K|%T|%N|%r"
 
 #: A task in one of these is at its end; in any other it is waiting or running.
 ENDED = frozenset(
@@ -18,6 +18,9 @@ ENDED = frozenset(
 WAITING = frozenset(
     ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
 )
+
+#: Part of Slurm's reason for a task that a node failed to start.
+LAUNCH_FAILED = "launch failed"
 
 
 @dataclass(frozen=True)
@@ -30,20 +33,28 @@ class TaskState:
         Such as ``PENDING``, ``RUNNING`` or ``TIMEOUT``.
     reason
         Why it waits, or why it failed.
+    node
+        Where it runs or ran; empty as long as it waits.
     """
 
     state: str
     reason: str = ""
+    node: str = ""
 
     @property
     def is_ended(self) -> bool:
         """Whether it will not change any more."""
-        return self.state in ENDED
+        return self.state in ENDED or self.is_stuck
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it holds no node."""
-        return self.state in WAITING
+        """Whether it holds no node, and waits for one."""
+        return self.state in WAITING and not self.is_stuck
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether its node failed to start it, upon which Slurm queues it again and holds it."""
+        return self.state in WAITING and LAUNCH_FAILED in self.reason
 
 
 @dataclass
@@ -84,17 +95,17 @@ def parse_squeue(text: str) -> dict[str, ArrayView]:
     view: dict[str, ArrayView] = {}
     for line in text.splitlines():
         # A name of ours has no bar in it, but Slurm's reasons may have anything.
-        fields = line.strip().split("|", 4)
-        if len(fields) < 5 or not fields[1].isdigit():
+        fields = line.strip().split("|", 5)
+        if len(fields) < 6 or not fields[1].isdigit():
             continue
-        name, job_id, expression, state, reason = fields
+        name, job_id, expression, state, node, reason = fields
         array = view.setdefault(name, ArrayView(job_id))
         # A name may have been used twice by a crash; what was submitted last is what counts.
         if int(job_id) < int(array.job_id):
             continue
         if int(job_id) > int(array.job_id):
             array = view[name] = ArrayView(job_id)
-        found = TaskState(state, reason)
+        found = TaskState(state, reason, node)
         numbers, is_whole = parse_task_ids(expression)
         array.tasks.update(dict.fromkeys(numbers, found))
         if not is_whole:

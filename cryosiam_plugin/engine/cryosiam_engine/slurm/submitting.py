@@ -74,6 +74,7 @@ def _submit(run: SlurmRun, submission: Submission, dependencies: Sequence[str]) 
         engine=run.journal.engine,
         after=dependencies,
         requeues=run.journal.requeues,
+        avoid=submission.avoid,
     )
     settings = run.journal.settings.with_more_memory(submission.more_memory)
     write_text(script, sbatch_script(settings, job))
@@ -87,10 +88,10 @@ def _submit(run: SlurmRun, submission: Submission, dependencies: Sequence[str]) 
             raise
         submission.state = PLANNED
         run.save()
-        if submission.more_memory <= 1:
+        if submission.more_memory <= 1 and not submission.avoid:
             raise
-        # No node has so much: smaller tiles alone must do.
-        submission.more_memory = 1.0
+        # No node has so much, or no other one is left: smaller tiles alone, or luck, must do.
+        submission.more_memory, submission.avoid = 1.0, []
         _submit(run, submission, dependencies)
         return
     submission.state = SUBMITTED

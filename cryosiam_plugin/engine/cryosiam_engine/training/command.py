@@ -119,24 +119,7 @@ def check_task(config: TrainConfig) -> None:
     ConfigurationError
         Naming the key.
     """
-    if config.task == "denoising":
-        varied = config.transforms
-        if not (config.gt_folder or varied.noise_sigma_range or varied.use_noisy_input):
-            raise ConfigurationError(
-                "A denoising network needs pairs of noisy and clean tomograms: gt_folder is "
-                "missing.",
-                remedy="Set gt_folder to the clean tomograms, of the same names as those in "
-                "data_folder; or set noise_sigma_range, to add noise to clean tomograms.",
-            )
-    elif (
-        config.task != "backbone" and config.labels_folder is None and not uses_patch_folder(config)
-    ):
-        kind = "classes" if config.task == "semantic" else "numbered particles"
-        raise ConfigurationError(
-            f"labels_folder is missing: the labels ({kind}) that shall be learned.",
-            remedy="Set labels_folder to a folder with labels of the same names as the "
-            "tomograms in data_folder.",
-        )
+    _check_what_is_learned(config)
     fitting = config.network.kernel_size // 2
     if config.network.padding not in (None, fitting):
         raise ConfigurationError(
@@ -159,6 +142,27 @@ def check_task(config: TrainConfig) -> None:
         raise ConfigurationError(
             f"Embeddings are learned from batches of at least two {embedded}.",
             remedy="Set hyper_parameters.batch_size to 8 or more.",
+        )
+
+
+def _check_what_is_learned(config: TrainConfig) -> None:
+    if config.task == "denoising":
+        varied = config.transforms
+        if not (config.gt_folder or varied.noise_sigma_range or varied.use_noisy_input):
+            raise ConfigurationError(
+                "A denoising network needs pairs of noisy and clean tomograms: gt_folder is "
+                "missing.",
+                remedy="Set gt_folder to the clean tomograms, of the same names as those in "
+                "data_folder; or set noise_sigma_range, to add noise to clean tomograms.",
+            )
+    elif (
+        config.task != "backbone" and config.labels_folder is None and not uses_patch_folder(config)
+    ):
+        kind = "classes" if config.task == "semantic" else "numbered particles"
+        raise ConfigurationError(
+            f"labels_folder is missing: the labels ({kind}) that shall be learned.",
+            remedy="Set labels_folder to a folder with labels of the same names as the "
+            "tomograms in data_folder.",
         )
 
 

@@ -42,6 +42,9 @@ FIRST_SEED = 1000
 #: Grey values are stretched between these percentiles, as before denoising.
 _PERCENTILES = (0.1, 99.9)
 _PATCH = 48
+#: A proteasome is 30 voxels long: most that a small patch holds are cut. The semantic network is
+#: made with small patches, which is fast, and finished with large ones, which hold whole particles.
+_LARGE_PATCH = 80
 #: Vesicles are instances too, but no particles.
 _PARTICLES_TO_EMBED = {"masking_type": 1, "min_particle_size": 40, "max_particle_size": 6000}
 _BACKBONE = {
@@ -129,7 +132,7 @@ def recipe(model: str, folder: Path, names: Sequence[str]) -> dict[str, Any]:
         schedule |= {"max_epochs": 4}
     elif model == "semantic":
         network |= {"out_channels": 2 + len(PARTICLES), "use_dice_loss": True}
-        schedule |= {"max_epochs": 14}
+        schedule |= {"max_epochs": 48}
     elif model == "embedding":
         edge = 32
         transforms |= {"rotate": 3.14, "noise_sigma_range": [0.02, 0.1]}
@@ -154,6 +157,36 @@ def recipe(model: str, folder: Path, names: Sequence[str]) -> dict[str, Any]:
         "backbone": _BACKBONE,
         "hyper_parameters": schedule,
         **(_PARTICLES_TO_EMBED if model == "embedding" else {}),
+    }
+
+
+def finish(values: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of the second training of the semantic network, with larger patches.
+
+    Parameters
+    ----------
+    values
+        The configuration of the first.
+
+    Returns
+    -------
+    dict
+        As a YAML file holds it; it begins with the best model of the first.
+    """
+    first = Path(values["log_dir"])
+    parameters = values["parameters"]
+    data = {
+        "patch_size": [_LARGE_PATCH] * 3,
+        "patches_per_epoch": 100,
+        "validation_patches": 16,
+    }
+    network = {**parameters["network"], "unfreeze_decoder": True, "unfreeze_backbone": True}
+    return {
+        **{key: value for key, value in values.items() if key != "backbone"},
+        "log_dir": str(first.with_name(f"{first.name}-finished")),
+        "pretrained_model": str(models_folder(first) / BEST),
+        "parameters": {**parameters, "data": data, "network": network},
+        "hyper_parameters": {"max_epochs": 10, "batch_size": 1, "lr": 0.001, "optimizer": "adamw"},
     }
 
 
@@ -191,18 +224,26 @@ def make_models(
         if model != "denoising":
             _denoise(folder, device)
         values = recipe(model, folder, names)
-        if quick:
-            values["parameters"]["data"] |= {"patches_per_epoch": 8, "validation_patches": 2}
-            values["hyper_parameters"] |= {"max_epochs": 2}
-        write_text(folder / "training" / f"{model}.yaml", yaml.safe_dump(values, sort_keys=False))
-        arguments = argparse.Namespace(device=device, precision="auto")
-        run_training(TrainConfig.model_validate(values), arguments)
-        best = models_folder(folder / "training" / model) / BEST
+        best = _train(values, device, quick)
+        if model == "semantic":
+            best = _train(finish(values), device, quick)
         path = folder / "models" / f"demo_{model}.safetensors"
         export_model(best, path)
         logger.info("%s: %d kB", path, path.stat().st_size // 1000)
         written.append(path)
     return written
+
+
+def _train(values: dict[str, Any], device: str, quick: bool) -> Path:
+    """Train by a recipe, which is written beside the results; the best model."""
+    results = Path(values["log_dir"])
+    if quick:
+        values["parameters"]["data"] |= {"patches_per_epoch": 8, "validation_patches": 2}
+        values["hyper_parameters"] |= {"max_epochs": 2}
+    write_text(results.with_suffix(".yaml"), yaml.safe_dump(values, sort_keys=False))
+    arguments = argparse.Namespace(device=device, precision="auto")
+    run_training(TrainConfig.model_validate(values), arguments)
+    return models_folder(results) / BEST
 
 
 def _denoise(folder: Path, device: str) -> None:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import psutil
@@ -30,6 +31,8 @@ DRY_RUN_FILE = "dry_run.json"
 #: The first step is slower than the others; these are measured.
 _WARM_UP, _MEASURED = 1, 2
 _GIB = 2**30
+#: What layers compute in where the precision is a mixed one.
+_MIXED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -40,6 +43,8 @@ class DryRun:
     ----------
     training_tomograms, validation_tomograms
         How they are divided.
+    device, precision
+        What the training will compute on and in.
     steps_per_epoch, validation_steps
         Batches.
     seconds_per_step
@@ -59,6 +64,7 @@ class DryRun:
     training_tomograms: list[str]
     validation_tomograms: list[str]
     device: str
+    precision: str
     steps_per_epoch: int = 0
     validation_steps: int = 0
     seconds_per_step: float = 0.0
@@ -87,9 +93,9 @@ def dry_run(config: TrainConfig, options: TrainingOptions) -> DryRun:
     EngineError
         When the training could not begin.
     """
-    device, _ = training_device(options)
+    device, precision = training_device(options)
     training, validation = training_volumes(config, fresh_split(config))
-    report = DryRun(_stems(training), _stems(validation), str(device))
+    report = DryRun(_stems(training), _stems(validation), str(device), precision)
     labels = report_labels(config, [*training, *validation])
     report.voxels_per_class, report.warnings = labels.voxels, labels.warnings
     for warning in report.warnings:
@@ -99,12 +105,12 @@ def dry_run(config: TrainConfig, options: TrainingOptions) -> DryRun:
     _measure(config, sets, module, device, report)
     write_text(config.prediction_folder / DRY_RUN_FILE, json.dumps(asdict(report), indent=1) + "\n")
     logger.info(
-        "%d steps per epoch of %.2f s (%.2f s of it for reading): about %.1f hours for %d epochs, "
-        "%.1f GiB of memory. %d of %d parameters learn.",
+        "%d steps per epoch of %.2f s (%.2f s of it for reading): about %s (h:min:s) for %d "
+        "epochs, %.1f GiB of memory. %d of %d parameters learn.",
         report.steps_per_epoch,
         report.seconds_per_step,
         report.seconds_reading,
-        report.hours,
+        timedelta(seconds=round(3600 * report.hours)),
         config.schedule.max_epochs,
         report.memory_gib,
         report.learning_parameters,
@@ -138,7 +144,7 @@ def _measure(
         keys = [(step, index) for index in range(size)]
         batch = default_collate([sets.training[key] for key in keys])
         read = time.perf_counter()
-        report.loss = _learn(module, optimiser, batch, device)
+        report.loss = _learn(module, optimiser, batch, device, report.precision)
         if step >= _WARM_UP:
             reading += (read - started) / _MEASURED
             learning_time += (time.perf_counter() - read) / _MEASURED
@@ -157,10 +163,14 @@ def _measure(
     report.memory_gib = round(max(memory, 0.0) / _GIB, 2)
 
 
-def _learn(module: Training, optimiser: Any, batch: Any, device: torch.device) -> float:
+def _learn(
+    module: Training, optimiser: Any, batch: Any, device: torch.device, precision: str
+) -> float:
     on_device = {name: tensor.to(device) for name, tensor in batch.items()}
     optimiser.zero_grad()
-    parts, _ = module.losses(on_device)
+    mixed = _MIXED.get(precision)
+    with torch.autocast(device.type, mixed, enabled=mixed is not None):
+        parts, _ = module.losses(on_device)
     loss = torch.stack([*parts.values()]).sum()
     loss.backward()
     optimiser.step()

@@ -10,7 +10,7 @@ from cryosiam_engine.config.train import TrainConfig
 from cryosiam_engine.errors import EngineError
 from cryosiam_engine.training.datasets import check_classes, label_places
 from cryosiam_engine.training.volumes import IMAGE, LABELS, TrainingVolume
-from cryosiam_engine.volume import read_header
+from cryosiam_engine.volume import VolumeHeader, read_header
 
 #: Voxel sizes that differ by less are the same, rounded.
 _TOLERANCE = 0.01
@@ -27,7 +27,7 @@ class LabelReport:
 
 
 def report_labels(config: TrainConfig, volumes: Sequence[TrainingVolume]) -> LabelReport:
-    """Count the voxels of every class, and compare the voxel sizes of all files.
+    """Count the voxels of every class, and compare what the headers of all files say.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def report_labels(config: TrainConfig, volumes: Sequence[TrainingVolume]) -> Lab
     volumes
         For training and for validation.
     """
-    report = LabelReport(warnings=_voxel_size_warnings(volumes))
+    report = LabelReport(warnings=_geometry_warnings(volumes))
     labelled = [volume for volume in volumes if LABELS in volume.files]
     found = label_places(config, labelled)
     for volume, one in zip(labelled, found, strict=True):
@@ -72,11 +72,12 @@ def _class_warnings(config: TrainConfig, voxels: dict[str, dict[int, int]]) -> l
     return warnings
 
 
-def _voxel_size_warnings(volumes: Sequence[TrainingVolume]) -> list[str]:
+def _geometry_warnings(volumes: Sequence[TrainingVolume]) -> list[str]:
     warnings = []
     reference: tuple[Path, float] | None = None
     for volume in volumes:
-        own = read_header(volume.files[IMAGE]).voxel_size[0]
+        image = read_header(volume.files[IMAGE])
+        own = image.voxel_size[0]
         if not own:
             warnings.append(f"{volume.files[IMAGE]} does not say its voxel size.")
             continue
@@ -87,9 +88,23 @@ def _voxel_size_warnings(volumes: Sequence[TrainingVolume]) -> list[str]:
                 f"{reference[1]:g} Å: a network learns one size of things."
             )
         for kind, path in volume.files.items():
-            other = read_header(path).voxel_size[0]
-            if kind != IMAGE and other and _differ(own, other):
-                warnings.append(f"{path} has voxels of {other:g} Å, its tomogram {own:g} Å.")
+            if kind != IMAGE:
+                warnings += _misfits(path, read_header(path), image)
+    return warnings
+
+
+def _misfits(path: Path, other: VolumeHeader, image: VolumeHeader) -> list[str]:
+    """What a file's header says against its belonging to a tomogram; zeros say nothing."""
+    own, warnings = image.voxel_size[0], []
+    if other.voxel_size[0] and _differ(own, other.voxel_size[0]):
+        warnings.append(f"{path} has voxels of {other.voxel_size[0]:g} Å, its tomogram {own:g} Å.")
+    apart = [abs(a - b) for a, b in zip(other.origin, image.origin, strict=True)]
+    if any(other.origin) and max(apart) > own:
+        places = [", ".join(f"{value:g}" for value in h.origin) for h in (other, image)]
+        warnings.append(
+            f"{path} lies elsewhere than its tomogram: it begins at ({places[0]}) Å, the tomogram "
+            f"at ({places[1]}) Å."
+        )
     return warnings
 
 

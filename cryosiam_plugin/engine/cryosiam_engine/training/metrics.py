@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from tensorboardX import SummaryWriter
 
 from cryosiam_engine.files import output_error, write_text
 from cryosiam_engine.training.modules import Training
@@ -23,9 +24,9 @@ class MetricsFiles(Callback):
     """Writes losses per step and per epoch.
 
     ``metrics.jsonl`` has a line for every step (``"kind": "step"``) and every epoch (``"kind":
-    "epoch"``), ``epochs.csv`` a row for every epoch, and TensorBoard's files have the same where
-    TensorBoard is installed. A continued training drops the lines after the checkpoint that it
-    goes on from, so that every step is there once.
+    "epoch"``), ``epochs.csv`` a row for every epoch, and a file for TensorBoard has the same. A
+    continued training drops the lines after the checkpoint that it goes on from, so that every
+    step is there once.
 
     Parameters
     ----------
@@ -36,10 +37,10 @@ class MetricsFiles(Callback):
     def __init__(self, log_dir: Path) -> None:
         self._folder = log_dir
         self._stream: TextIO | None = None
-        self._board: Any = None
+        self._board: SummaryWriter | None = None
         self._epochs: list[dict[str, Any]] = []
         self._losses: list[float] = []
-        self._started = 0.0
+        self._rate = self._started = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the files; keep what was written up to this step."""
@@ -52,14 +53,23 @@ class MetricsFiles(Callback):
         path = self._folder / STEPS_FILE
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._stream = path.open("a", encoding="utf-8", buffering=1)
-        with suppress(ImportError):
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(self._folder), purge_step=trainer.global_step + 1)
+        try:
+            # Of an earlier run's file, the steps that are done again are no longer shown.
+            self._board = SummaryWriter(
+                str(self._folder), purge_step=trainer.global_step + 1, flush_secs=20
+            )
+        except OSError as error:
+            raise output_error(error, self._folder) from error
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
         self._losses, self._started = [], time.monotonic()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, *arguments: Any
+    ) -> None:
+        """Note the learning rate of the step: after it there is the next one's."""
+        self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *arguments: Any
@@ -72,8 +82,7 @@ class MetricsFiles(Callback):
             for name, value in sorted(pl_module.step_losses.items())
         }
         self._losses.append(losses["loss"])
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        line = {"epoch": trainer.current_epoch + 1, **losses, "lr": rate}
+        line = {"epoch": trainer.current_epoch + 1, **losses, "lr": self._rate}
         self._write("step", trainer.global_step, line)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -106,15 +115,15 @@ class MetricsFiles(Callback):
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in values.items()
         }
-        if self._stream is not None:
-            try:
-                self._stream.write(json.dumps({"kind": kind, "step": step, **plain}) + "\n")
-            except OSError as error:
-                raise output_error(error, self._folder / STEPS_FILE) from error
-        if self._board is not None:
-            for name, value in plain.items():
-                if value is not None and name != "epoch":
-                    self._board.add_scalar(f"{kind}/{name}", value, step)
+        if self._stream is None or self._board is None:
+            return
+        scalars = {f"{kind}/{n}": v for n, v in plain.items() if v is not None and n != "epoch"}
+        try:
+            self._stream.write(json.dumps({"kind": kind, "step": step, **plain}) + "\n")
+            for name, value in scalars.items():
+                self._board.add_scalar(name, value, step)
+        except OSError as error:
+            raise output_error(error, self._folder / STEPS_FILE) from error
 
 
 def read_metrics(log_dir: Path) -> list[dict[str, Any]]:

@@ -16,15 +16,16 @@ logger = logging.getLogger(__name__)
 
 STOP_FILE = "STOP"
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: Sites that warn their jobs of the time limit mostly do so by SIGUSR1.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class StopOnRequest(Callback):
     """Ends the training after the current step when somebody asks for it.
 
-    Asking is a file ``log_dir/STOP``, SIGTERM (queues send it) or Ctrl-C; a second Ctrl-C ends the
-    process at once.
+    Asking is a file ``log_dir/STOP``, SIGTERM or SIGUSR1 (queues send them) or Ctrl-C; a second
+    Ctrl-C ends the process at once.
 
     Parameters
     ----------

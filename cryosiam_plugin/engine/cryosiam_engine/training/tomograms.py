@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cryosiam_engine.config.tomogram_list import stem_of, written_extension
 from cryosiam_engine.config.train import TrainConfig
-from cryosiam_engine.errors import ConfigurationError
+from cryosiam_engine.errors import ConfigurationError, EngineError
 from cryosiam_engine.training.mapped_volume import mapped_volume
 from cryosiam_engine.training.patch_grid import DISTANCES as DISTANCE_FOLDER
 from cryosiam_engine.training.patch_grid import IMAGES as IMAGE_FOLDER
@@ -19,6 +20,8 @@ from cryosiam_engine.training.volumes import IMAGE, LABELS, NOISY, TARGET, Train
 
 #: Tasks whose samples can come from the folder that semantic_train_create_patches fills.
 _WITH_PATCH_FOLDER = ("semantic", "instance")
+#: Of so many files that do not fit a message says what is wrong.
+_MOST_TOLD = 10
 
 
 def uses_patch_folder(config: TrainConfig) -> bool:
@@ -82,11 +85,11 @@ def training_volumes(
     ConfigurationError
         When there is nothing to train on or to validate with.
     """
-    opened = _open_patches if uses_patch_folder(config) else _open_tomogram
-    training = [one for name in split.training for one in opened(config, name)]
-    validation = [one for name in split.validation for one in opened(config, name)]
+    opened = _open_all(config, [*split.training, *split.validation, *split.shared])
+    training = [one for name in split.training for one in opened[name]]
+    validation = [one for name in split.validation for one in opened[name]]
     for name in split.shared:
-        parts = opened(config, name)
+        parts = opened[name]
         if uses_patch_folder(config):
             n_validation = max(1, round(len(parts) * config.validation_ratio))
             training, validation = parts[:-n_validation], parts[-n_validation:]
@@ -104,6 +107,28 @@ def training_volumes(
             "val_files, or set patch_source to tomograms.",
         )
     return training, validation
+
+
+def _open_all(config: TrainConfig, names: Sequence[str]) -> dict[str, list[TrainingVolume]]:
+    """Open what belongs to each name; what is wrong with any of them is told at once."""
+    opener = _open_patches if uses_patch_folder(config) else _open_tomogram
+    opened: dict[str, list[TrainingVolume]] = {}
+    problems: list[EngineError] = []
+    for name in sorted(names):
+        try:
+            opened[name] = opener(config, name)
+        except EngineError as error:
+            problems.append(error)
+    if len(problems) > 1:
+        told = [problem.message for problem in problems[:_MOST_TOLD]]
+        told += [f"And {len(problems) - _MOST_TOLD} more."] * (len(problems) > _MOST_TOLD)
+        raise type(problems[0])(
+            f"{len(problems)} of {len(names)} tomograms cannot be used. {' '.join(told)}",
+            remedy=" ".join(dict.fromkeys(problem.remedy for problem in problems)),
+        )
+    if problems:
+        raise problems[0]
+    return opened
 
 
 def _open_tomogram(config: TrainConfig, name: str) -> list[TrainingVolume]:

@@ -32,6 +32,7 @@ from cryosiam_engine.training.checkpoints import (
 from cryosiam_engine.training.datasets import TrainingData, training_sets
 from cryosiam_engine.training.metrics import MetricsFiles
 from cryosiam_engine.training.modules import training_module
+from cryosiam_engine.training.processes import check_gpus, process_environment
 from cryosiam_engine.training.reporting import Report
 from cryosiam_engine.training.split import Split, kept_split, write_split
 from cryosiam_engine.training.starting_network import starting_network
@@ -178,17 +179,16 @@ def _trainer(
     on_gpu = device.type == "cuda"
     n_processes = processes or (config.gpu_devices if on_gpu else 1)
     several = n_processes * config.nodes > 1
-    strategy: str | DDPStrategy = "auto"
-    if several:
-        # Statistics of normalisations are the same everywhere already.
-        backend = "nccl" if on_gpu else "gloo"
-        strategy = DDPStrategy(process_group_backend=backend, broadcast_buffers=False)
+    environment = process_environment(n_processes, config.nodes)
+    if on_gpu:
+        check_gpus(n_processes)
     one_gpu = [device.index or 0]
     return Trainer(
         accelerator="gpu" if on_gpu else "cpu",
         devices=one_gpu if on_gpu and n_processes == 1 else n_processes,
         num_nodes=config.nodes,
-        strategy=strategy,
+        strategy=_together("nccl" if on_gpu else "gloo") if several else "auto",
+        plugins=environment,
         precision=_PRECISIONS[precision],  # type: ignore[arg-type]
         sync_batchnorm=several and on_gpu,
         max_epochs=config.schedule.max_epochs,
@@ -203,6 +203,11 @@ def _trainer(
         enable_model_summary=False,
         default_root_dir=config.prediction_folder,
     )
+
+
+def _together(backend: str) -> DDPStrategy:
+    # Statistics of normalisations are the same everywhere already.
+    return DDPStrategy(process_group_backend=backend, broadcast_buffers=False)
 
 
 @contextmanager

@@ -1,0 +1,169 @@
+"""Scipion's queue without a Slurm: its questions, what they become, jobs that end."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from pyworkflow.protocol import HostConfig
+
+import cryosiam_plugin
+from cryosiam_plugin.protocols import queue_jobs
+
+HOSTS = Path(cryosiam_plugin.__file__).parent / "templates" / "hosts.slurm.conf"
+
+
+def submitted(tmp_path, **values):
+    """What sbatch is given by the shipped configuration, for some values of a protocol's."""
+    queue = HostConfig.load(str(HOSTS))["localhost"].queueSystem
+    script = tmp_path / "it's a job.job"
+    job = {"JOB_NAME": "7", "JOB_LOGS": "Runs/7", "JOB_SCRIPT": str(script), "JOB_COMMAND": "true"}
+    every = {**queue.queuesDefault, "GPU_COUNT": 0, **job, **values}
+    script.write_text(queue.getSubmitTemplate() % every)
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
+    sbatch.chmod(0o755)
+    done = subprocess.run(
+        ["/bin/sh", "-c", queue.getSubmitCommand() % every],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def test_the_shipped_queue_asks_for_what_is_filled_in(tmp_path):
+    plain = submitted(tmp_path)
+    assert plain[0] == "--parsable"
+    assert set(plain[1:-1]) == {"--cpus-per-task=4", "--mem=32G", "--time=24:00:00"}
+    assert plain[-1].endswith("it's a job.job")
+    words = submitted(
+        tmp_path,
+        JOB_QUEUE="gpu",
+        GPU_COUNT=2,
+        JOB_GPU_TYPE="a100",
+        JOB_ACCOUNT="lab",
+        JOB_QOS="long",
+        JOB_MEMORY="",
+        JOB_OPTIONS="--exclude=n7 --constraint=ssd",
+    )
+    assert {"--partition=gpu", "--gres=gpu:a100:2", "--account=lab", "--qos=long"} < set(words)
+    assert {"--exclude=n7", "--constraint=ssd"} < set(words)
+    assert not any(word.startswith("--mem") for word in words)
+
+
+def test_commands_before_the_job_are_in_its_script(tmp_path):
+    setup = "module load apptainer; export A='100 %'"
+    submitted(tmp_path, JOB_SETUP=setup)
+    lines = (tmp_path / "it's a job.job").read_text().splitlines()
+    assert lines.index(setup) == lines.index("true") - 1
+
+
+def test_every_question_that_a_remedy_names_is_asked():
+    questions = HostConfig.load(str(HOSTS))["localhost"].queueSystem.queues["gpu"]
+    labels = {label for _, _, label, _ in questions} | {
+        "Submit to queue",
+        "Tomograms per engine process",
+        "Continue",
+    }
+    assert {value.strip("_'") for value in vars(queue_jobs.QUESTIONS).values()} <= labels
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_running"),
+    [
+        ("echo RUNNING", True),
+        ("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1", True),
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", False),
+        ("exit 0", False),
+    ],
+)
+def test_a_silent_controller_ends_no_job(tmp_path, monkeypatch, answer, is_running):
+    from pyworkflow.protocol.launch import _checkJobStatus
+
+    squeue = tmp_path / "squeue"
+    squeue.write_text(f"#!/bin/sh\n{answer}\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    status = _checkJobStatus(HostConfig.load(str(HOSTS))["localhost"], 7)
+    assert status == ("running" if is_running else "finished")
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***",
+            "time limit",
+        ),
+        ("slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026 ***", "cancelled"),
+        ("slurmstepd: error: Exceeded job memory limit", "out of memory"),
+        ("Job 7 ended with exit code 1", ""),
+    ],
+)
+def test_why_a_job_ended(tmp_path, said, reason):
+    (tmp_path / "7.err").write_text(f"Job 7 on n1\n{said}\n")
+    why = queue_jobs.why_ended(tmp_path / "7")
+    assert reason in why
+    assert (said in why) == bool(reason)
+    assert ("'Memory of each job'" in why) == (reason == "out of memory")
+    assert queue_jobs.exit_code_of(tmp_path / "7") == (None if reason else 1)
+
+
+@pytest.mark.parametrize(("answer", "yes"), [("Y", 1), (" yes", 1), ("y", 1), ("N", 0), ("", 0)])
+def test_how_people_say_yes(answer, yes):
+    assert queue_jobs.is_yes(answer) == bool(yes)
+
+
+@pytest.mark.parametrize(
+    ("slot", "visible", "mine"),
+    [
+        ([0], "2,3", "2"),
+        ([1], "2,3", "3"),
+        ([0, 1], "2,3", "2,3"),
+        ([1], "2", None),
+        ([0], "", None),
+    ],
+)
+def test_two_steps_in_one_job_have_a_gpu_each(slot, visible, mine):
+    assert queue_jobs.gpus_of_step(slot, {"CUDA_VISIBLE_DEVICES": visible}) == mine
+
+
+def test_two_steps_in_one_job_share_its_memory_and_cpus():
+    job = {
+        "CUDA_VISIBLE_DEVICES": "2,3",
+        "SLURM_MEM_PER_NODE": "64000",
+        "SLURM_CPUS_PER_TASK": "8",
+        "SLURM_MEM_PER_CPU": "",
+    }
+    shares = {"SLURM_MEM_PER_NODE": "32000", "SLURM_CPUS_PER_TASK": "4"}
+    assert queue_jobs.shares_of_job(job, "3") == shares
+    assert queue_jobs.shares_of_job(job, "2,3") == {}
+    assert queue_jobs.shares_of_job(job, None) == {}
+
+
+def test_a_job_s_gpus_are_its_own(tmp_path):
+    """The executor asks for the same number for all; a job without a network needs none."""
+    import threading
+
+    seen = []
+
+    class Executor:
+        submitDict = {"JOB_NAME": "7", "JOB_SCRIPT": str(tmp_path / "7.job"), "GPU_COUNT": 1}  # noqa: RUF012
+        threadCommands = {5: 2}  # noqa: RUF012
+
+        def runJob(self, log, program, arguments, **how):
+            seen.append(self.submitDict["GPU_COUNT"])
+
+    executor, answers = Executor(), []
+    thread = threading.Thread(
+        target=lambda: answers.append(queue_jobs.run_as_job(executor, None, ("true", ""), n_gpus=0))
+    )
+    thread.thId = 5
+    thread.start()
+    thread.join()
+    assert seen == [0]
+    assert executor.submitDict["GPU_COUNT"] == 1
+    assert answers == [tmp_path / "7-5-2"]

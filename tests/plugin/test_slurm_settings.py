@@ -1,0 +1,88 @@
+"""What protocols ask Slurm for by their forms, and what of it cannot be right."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from cryosiam_plugin.protocols.slurm_form import ON_SLURM, job_settings, slurm_problems
+from cryosiam_plugin.slurm_core import SlurmError
+
+IDS = ["TS_01", "TS_02", "TS_03"]
+
+
+def form(**values):
+    names = ["Partition", "Gpus", "Memory", "Time", "Account", "Qos", "Extra"]
+    given = {f"slurm{name}": "" for name in names}
+    given.update(slurmCpus=0, slurmCap=0, **values)
+    return SimpleNamespace(
+        **{name: SimpleNamespace(get=lambda v=value: v) for name, value in given.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("gpus", "use_gpu", "gres"),
+    [
+        ("1", True, "gpu:1"),
+        ("a100:2", True, "gpu:a100:2"),
+        (" gpu:a100:1 ", True, "gpu:a100:1"),
+        ("1", False, ""),
+        ("0", True, ""),
+        ("", True, ""),
+        (None, True, ""),
+    ],
+)
+def test_gpus_are_asked_for_where_they_are_used(gpus, use_gpu, gres):
+    assert job_settings(form(slurmGpus=gpus), use_gpu=use_gpu).gres == gres
+
+
+def test_other_options_are_read_like_a_shell_s():
+    settings = job_settings(form(slurmExtra="--constraint='a b' --exclude=n7"), use_gpu=True)
+    assert settings.extra == ("--constraint=a b", "--exclude=n7")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"slurmMemory": "much"},
+        {"slurmTime": "soon"},
+        {"slurmPartition": "a b"},
+        {"slurmExtra": "it's"},
+        {"slurmExtra": "a100"},
+    ],
+)
+def test_what_cannot_be_right_is_refused(wrong):
+    with pytest.raises((SlurmError, ValueError)):
+        job_settings(form(**wrong), use_gpu=True)
+
+
+def test_without_sbatch_the_form_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (problem,) = slurm_problems(form(slurmGpus="1"))
+    assert "no sbatch" in problem
+    assert "Start Scipion where jobs of Slurm can be submitted, or run here." in problem
+    (tmp_path / "sbatch").write_text("#!/bin/sh\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    assert slurm_problems(form(slurmGpus="1")) == []
+
+
+def test_every_prediction_protocol_can_run_on_slurm(domain):
+    from cryosiam_plugin.protocols import ProtCryosiamBase
+
+    predictions = [
+        protocol
+        for protocol in domain.getProtocols().values()
+        if issubclass(protocol, ProtCryosiamBase) and protocol is not ProtCryosiamBase
+    ]
+    assert len(predictions) >= 7
+    for protocol in predictions:
+        one, inserted = protocol(), []
+        one.whereToRun.set(ON_SLURM)
+        one._insertStep = lambda step, *rest, to=inserted: to.append(step.__name__) or len(to)
+        steps = []
+        for ts_ids in (IDS[:2], IDS[2:]):
+            one._insertPredictions(ts_ids, 1, steps)
+        assert inserted == ["predictOnSlurmStep"], protocol
+        assert one._inbox.take() == (IDS, True), protocol
+        assert one.summary() == ["No results yet."], protocol
