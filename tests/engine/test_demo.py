@@ -20,7 +20,7 @@ from cryosiam_engine.errors import CheckpointError
 from cryosiam_engine.files import write_text
 from cryosiam_engine.hdf5 import write_datasets
 from cryosiam_engine.simulation import SimulationSettings, simulate, write_simulation
-from cryosiam_engine.training import demo_recipes
+from cryosiam_engine.training import demo_recipes, demo_tomograms
 from cryosiam_engine.volume import write_mrc
 from PIL import Image
 
@@ -148,11 +148,11 @@ def test_unknown_and_missing_models_are_explained(monkeypatch, tmp_path: Path) -
 
 def test_samples_are_those_of_the_training_but_never_the_same() -> None:
     settings = sample_settings(0)
-    assert settings.shape == demo_recipes.SHAPE
-    assert settings.particles_per_species == demo_recipes.PARTICLES
+    assert settings.shape == demo_tomograms.SHAPE
+    assert settings.particles_per_species == demo_tomograms.PARTICLES
     assert demo_recipes.MODELS and set(NAMES) == set(demo_recipes.MODELS)
-    assert [*CLASS_NAMES.values()][2:] == [*demo_recipes.PARTICLES]
-    assert max(command.SEEDS) < demo_recipes.FIRST_SEED
+    assert [*CLASS_NAMES.values()][2:] == [*demo_tomograms.PARTICLES]
+    assert max(command.SEEDS) < demo_tomograms.FIRST_SEED
 
 
 def test_every_step_has_a_valid_configuration(tmp_path: Path) -> None:

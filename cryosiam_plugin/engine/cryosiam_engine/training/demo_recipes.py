@@ -11,42 +11,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from cryosiam_engine.commands import run as run_command
 from cryosiam_engine.config.train import TrainConfig
 from cryosiam_engine.errors import EngineError
 from cryosiam_engine.files import write_text
-from cryosiam_engine.preprocessing import percentiles
-from cryosiam_engine.simulation import SimulationSettings, simulate
+from cryosiam_engine.training import demo_tomograms
 from cryosiam_engine.training.checkpoints import BEST, models_folder
 from cryosiam_engine.training.command import run as run_training
 from cryosiam_engine.training.model_files import export_model
-from cryosiam_engine.volume import write_mrc
 
 logger = logging.getLogger(__name__)
 
 #: In this order: the others learn from tomograms that the first one has denoised.
 MODELS = ("denoising", "lamella", "semantic", "instance", "embedding")
 
-#: Tomograms to learn from; the last of them only judge.
-N_TOMOGRAMS, N_VALIDATION = 8, 2
-SHAPE = (80, 144, 144)
-#: Signal-to-noise ratios, in turn: from easy to hard.
-SNRS = (1.0, 0.5, 0.25)
-PARTICLES = {"ribosome": 22, "proteasome": 16, "rubisco": 40}
-#: Apart from the seeds of demonstrations and tests.
-FIRST_SEED = 1000
-#: Grey values are stretched between these percentiles, as before denoising.
-_PERCENTILES = (0.1, 99.9)
 _PATCH = 48
 #: A proteasome is 30 voxels long: most that a small patch holds are cut. The semantic network is
 #: made with small patches, which is fast, and finished with large ones, which hold whole particles.
 _LARGE_PATCH = 80
 #: Vesicles are instances too, but no particles.
 _PARTICLES_TO_EMBED = {"masking_type": 1, "min_particle_size": 40, "max_particle_size": 6000}
+#: To see that it runs.
+_QUICK_DATA = {"patch_size": [32] * 3, "patches_per_epoch": 8, "validation_patches": 2}
 _BACKBONE = {
     "num_filters": [8, 16, 32, 32],
     "fpn_channels": 16,
@@ -55,51 +43,6 @@ _BACKBONE = {
     "dim": 32,
     "pred_dim": 16,
 }
-
-
-def simulate_tomograms(folder: Path, n_tomograms: int = N_TOMOGRAMS) -> list[str]:
-    """Write tomograms and what is true about them, each kind in a folder of its own.
-
-    Parameters
-    ----------
-    folder
-        Gets ``raw``, ``noisy`` (bright protein, stretched to [0, 1]), ``clean``, ``semantic``,
-        ``lamella`` and ``instances``. What is there already is not made again.
-    n_tomograms
-        How many.
-
-    Returns
-    -------
-    list of str
-        Names of the files.
-    """
-    names = []
-    for number in range(n_tomograms):
-        name = f"TS_{number + 1:02d}"
-        names.append(f"{name}.mrc")
-        if (folder / "instances" / names[-1]).is_file():
-            continue
-        settings = SimulationSettings(
-            shape=SHAPE,
-            particles_per_species=PARTICLES,
-            membranes=3,
-            membrane_radius=(180.0, 330.0),
-            lamella_tilt=5.0,
-            snr=SNRS[number % len(SNRS)],
-            seed=FIRST_SEED + number,
-        )
-        made = simulate(settings, name)
-        volumes: dict[str, NDArray[Any]] = {
-            "raw": made.tomogram,
-            "noisy": _stretched(-made.tomogram),
-            "clean": _stretched(made.clean),
-            "semantic": made.semantic,
-            "lamella": made.lamella,
-            "instances": made.instances,
-        }
-        for kind, volume in volumes.items():
-            write_mrc(folder / kind / names[-1], volume, voxel_size=settings.voxel_size)
-    return names
 
 
 def recipe(model: str, folder: Path, names: Sequence[str]) -> dict[str, Any]:
@@ -131,7 +74,7 @@ def recipe(model: str, folder: Path, names: Sequence[str]) -> dict[str, Any]:
         network |= {"out_channels": 1, "use_dice_loss": True}
         schedule |= {"max_epochs": 4}
     elif model == "semantic":
-        network |= {"out_channels": 2 + len(PARTICLES), "use_dice_loss": True}
+        network |= {"out_channels": 2 + len(demo_tomograms.PARTICLES), "use_dice_loss": True}
         schedule |= {"max_epochs": 48}
     elif model == "embedding":
         edge = 32
@@ -142,8 +85,8 @@ def recipe(model: str, folder: Path, names: Sequence[str]) -> dict[str, Any]:
         "data_folder": str(folder / ("noisy" if model == "denoising" else "denoised")),
         **_targets(model, folder),
         "log_dir": str(folder / "training" / model),
-        "train_files": list(names[:-N_VALIDATION]),
-        "val_files": list(names[-N_VALIDATION:]),
+        "train_files": list(names[: -demo_tomograms.N_VALIDATION]),
+        "val_files": list(names[-demo_tomograms.N_VALIDATION :]),
         "continue_training": True,
         "parameters": {
             "data": {
@@ -218,7 +161,7 @@ def make_models(
     EngineError
         When a step fails.
     """
-    names = simulate_tomograms(folder, 3 if quick else N_TOMOGRAMS)
+    names = demo_tomograms.simulate_tomograms(folder, 3 if quick else demo_tomograms.N_TOMOGRAMS)
     written = []
     for model in models:
         if model != "denoising":
@@ -238,7 +181,7 @@ def _train(values: dict[str, Any], device: str, quick: bool) -> Path:
     """Train by a recipe, which is written beside the results; the best model."""
     results = Path(values["log_dir"])
     if quick:
-        values["parameters"]["data"] |= {"patches_per_epoch": 8, "validation_patches": 2}
+        values["parameters"]["data"] |= _QUICK_DATA
         values["hyper_parameters"] |= {"max_epochs": 2}
     write_text(results.with_suffix(".yaml"), yaml.safe_dump(values, sort_keys=False))
     arguments = argparse.Namespace(device=device, precision="auto")
@@ -270,9 +213,3 @@ def _denoise(folder: Path, device: str) -> None:
             f"The simulated tomograms in {folder} could not be denoised.",
             remedy="See the messages above.",
         )
-
-
-def _stretched(volume: NDArray[np.float32]) -> NDArray[np.float32]:
-    bounds = percentiles(volume.astype(np.float32), *_PERCENTILES)
-    stretched = (volume - bounds.low) / (bounds.high - bounds.low)
-    return np.clip(stretched, 0, 1).astype(np.float32)
