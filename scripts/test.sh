@@ -35,5 +35,5 @@ fi
 run_pytest --dist worksteal
 
 source "$here/scipion_environment.sh"
-# One file to a process: the projects that its tests look at are made once. The longest begin.
-run_pytest --dist loadgroup --no-loadscope-reorder tests/plugin tests/gui tests/containers cryosiam_plugin/tests
+# One file to a process: the projects that its tests look at are made once.
+run_pytest --dist loadfile tests/plugin tests/gui tests/containers cryosiam_plugin/tests

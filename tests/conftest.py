@@ -34,27 +34,6 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("CRYOSIAM_CACHE", str(cache))
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ``--dist loadgroup``: tests that wait for each other in one process, a file in one.
-
-    There is one Slurm on a machine, and images are built once; these groups take longest and begin.
-    """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    groups = [_group(item) for item in items]
-    for item, group in zip(items, groups, strict=True):
-        item.add_marker(pytest.mark.xdist_group(group))
-    order = {"slurm": 0, "containers": 1}
-    ranks = {item: order.get(group, 2) for item, group in zip(items, groups, strict=True)}
-    items.sort(key=ranks.__getitem__)
-
-
-def _group(item: pytest.Item) -> str:
-    if item.get_closest_marker("slurm"):
-        return "slurm"
-    return "containers" if item.get_closest_marker("container") else item.path.stem
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what tests measured with ``record_property``, also when they passed."""
     measured: dict[str, list[str]] = {}

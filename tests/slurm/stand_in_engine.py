@@ -33,6 +33,8 @@ def is_done(stem: str) -> bool:
 
 
 def stop(number: int, frame: object) -> None:
+    # Slurm asks all processes of a job, and the job's script asks its engine again.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
 

@@ -98,7 +98,8 @@ def test_a_more_urgent_job_takes_the_place(start: Start, partition: str, by_slur
     assert sorted(run.done) == ["A", "B"]
     assert len(run.starts("A")) == 2
     assert len(run.starts("B")) == 1
-    assert run.started("A")[1].endswith("interrupted")  # there was time to clean up
+    # There was time to clean up; the second start may have come before the end of the first.
+    assert sum(line.endswith("interrupted") for line in run.started("A")) == 1
     assert len(run.run.journal.submissions) == (1 if by_slurm else 2)
     assert by_slurm or run.earlier("A") == ["preempted"]
 
