@@ -1,4 +1,4 @@
-"""Two halves of a tomogram with expert picks: files for Scipion, scores, and a classical picker."""
+"""A tomogram with expert picks and its halves: files for Scipion, scores, a classical picker."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ VOXEL_SIZE = 31.36
 DISTANCE = 5.0
 #: Picks that a picker may make for each of the expert's.
 AT_MOST = 2.0
-#: The halves are named so that Scipion leaves their names as they are.
-NAMES = ("TS_left", "TS_right")
 #: Outliers set the range of an 8-bit tomogram; grey values are those between these percentiles.
 PERCENTILES = (0.5, 99.5)
 
@@ -27,8 +25,8 @@ Volume = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Half:
-    """One half of the tomogram, as if it were all there is.
+class Region:
+    """A tomogram, or one half of it as if it were all there is.
 
     Attributes
     ----------
@@ -44,9 +42,41 @@ class Half:
     volume: Volume
     picks: Points
 
+    @property
+    def middle(self) -> int:
+        """Where its x axis is cut."""
+        return int(self.volume.shape[2] // 2)
 
-def read_halves(tomogram: Path, picks: Path) -> tuple[Half, Half]:
-    """Cut a tomogram in the middle of its x axis.
+    def half(self, side: str) -> Region:
+        """The ``left`` or ``right`` half, with its own origin."""
+        is_left = in_half(self.picks, "left", self.middle)
+        if side == "left":
+            return Region("TS_left", self.volume[..., : self.middle].copy(), self.picks[is_left])
+        picks = self.picks[~is_left] - (0, 0, self.middle)
+        return Region("TS_right", self.volume[..., self.middle :].copy(), picks)
+
+
+def in_half(points: Points, side: str, middle: int) -> NDArray[np.bool_]:
+    """Tell which points of a tomogram are in its ``left`` or ``right`` half."""
+    is_left = points[:, 2] < middle
+    return is_left if side == "left" else ~is_left
+
+
+def with_box_inside(points: Points, region: Region, box: int) -> Points:
+    """The points around which a box can be cut out, as the plugin's own parameter does it."""
+    first = box / 2 - 0.5
+    last = np.array(region.volume.shape) - 1 - first
+    return points[((points >= first) & (points <= last)).all(axis=1)]
+
+
+def box_of(expert: Points, region: Region) -> int:
+    """The largest even box that fits around each of the expert's picks."""
+    ends = np.minimum(expert, np.array(region.volume.shape) - 1 - expert)
+    return 2 * int(ends.min() + 0.5)
+
+
+def read_tomogram(tomogram: Path, picks: Path) -> Region:
+    """Read a tomogram and its picks.
 
     Parameters
     ----------
@@ -60,20 +90,16 @@ def read_halves(tomogram: Path, picks: Path) -> tuple[Half, Half]:
     low, high = np.percentile(volume, PERCENTILES)
     volume = np.clip((volume - low) / (high - low), 0, 1)
     points = np.loadtxt(picks, delimiter=",", comments="#")[:, 5:2:-1]
-    middle = volume.shape[2] // 2
-    is_left = points[:, 2] < middle
-    left = Half(NAMES[0], volume[..., :middle].copy(), points[is_left])
-    right = Half(NAMES[1], volume[..., middle:].copy(), points[~is_left] - (0, 0, middle))
-    return left, right
+    return Region("TS_whole", volume, points)
 
 
-def write_half(half: Half, folder: Path) -> None:
+def write_region(region: Region, folder: Path) -> None:
     """Write ``<name>.mrc``, and the picks as ``<name>.txt`` (x y z in voxels)."""
     folder.mkdir(parents=True, exist_ok=True)
-    with mrcfile.new(folder / f"{half.name}.mrc", half.volume, overwrite=True) as mrc:
+    with mrcfile.new(folder / f"{region.name}.mrc", region.volume, overwrite=True) as mrc:
         mrc.set_volume()
         mrc.voxel_size = VOXEL_SIZE
-    np.savetxt(folder / f"{half.name}.txt", half.picks[:, ::-1].round(), fmt="%d")
+    np.savetxt(folder / f"{region.name}.txt", region.picks[:, ::-1].round(), fmt="%d")
 
 
 def found(expert: Points, picked: Points) -> NDArray[np.bool_]:
@@ -100,27 +126,28 @@ class DifferenceOfGaussians:
         Of the wider one to it.
     distance
         Smallest distance of two picks along each axis, in voxels.
-    per_pick
-        So many picks for each that the expert would make.
     """
 
     sigma: float
     ratio: float
     distance: int
-    per_pick: float
 
-    def picks(self, half: Half) -> Points:
-        """Pick a half; the expert's number of picks in it is given away."""
-        band = ndimage.gaussian_filter(half.volume, self.sigma)
-        band -= ndimage.gaussian_filter(half.volume, self.sigma * self.ratio)
+    def picks(self, region: Region) -> Points:
+        """All maxima, the highest first."""
+        band = ndimage.gaussian_filter(region.volume, self.sigma)
+        band -= ndimage.gaussian_filter(region.volume, self.sigma * self.ratio)
         highest = ndimage.maximum_filter(band, size=2 * self.distance + 1) == band
         places, heights = np.argwhere(highest), band[highest]
-        best = np.argsort(-heights)[: int(self.per_pick * len(half.picks))]
-        return places[best].astype(float)
+        return places[np.argsort(-heights)].astype(float)
 
 
-def tuned(half: Half) -> DifferenceOfGaussians:
-    """The settings that find most of the expert's picks in a half."""
+def tuned(region: Region) -> DifferenceOfGaussians:
+    """The settings that find most of the expert's picks with so many picks as are allowed."""
     grid = itertools.product((1.5, 2.0, 2.5), (1.3, 2.0, 3.0), (2, 3, 4))
-    pickers = [DifferenceOfGaussians(*values, AT_MOST) for values in grid]
-    return max(pickers, key=lambda picker: int(found(half.picks, picker.picks(half)).sum()))
+    pickers = [DifferenceOfGaussians(*values) for values in grid]
+    allowed = int(AT_MOST * len(region.picks))
+
+    def hits(picker: DifferenceOfGaussians) -> int:
+        return int(found(region.picks, picker.picks(region)[:allowed]).sum())
+
+    return max(pickers, key=hits)

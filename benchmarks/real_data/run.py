@@ -2,9 +2,9 @@
 
     cd benchmarks/real_data; python run.py --tomogram tomo_171.mrc --picks tomo_171_80S.csv
 
-Learns from the expert's picks in one half of the tomogram and looks for ribosomes in the other, in
-a headless project, as a user would do it from the forms. Needs the environments that
-``scripts/test.sh`` makes; run it in Scipion's.
+Learns from the expert's picks in one half of the tomogram and looks for ribosomes in the whole; the
+other half counts. All of it in a headless project, as a user would do it from the forms. Needs the
+environments that ``scripts/test.sh`` makes; run it in Scipion's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,15 @@ import matplotlib as mpl
 import numpy as np
 from halves import (
     VOXEL_SIZE,
-    DifferenceOfGaussians,
-    Half,
     Points,
+    Region,
+    box_of,
     found,
-    read_halves,
+    in_half,
+    read_tomogram,
     tuned,
-    write_half,
+    with_box_inside,
+    write_region,
 )
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -62,26 +63,40 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent)
     parser.add_argument("--learn-from", choices=["left", "right"], action="append")
     options = parser.parse_args()
-    halves = read_halves(options.tomogram.absolute(), options.picks.absolute())
+    whole = read_tomogram(options.tomogram.absolute(), options.picks.absolute())
     import conftest  # tests/plugin: gives Scipion a home before it is imported
 
     output = options.output.absolute()
     conftest.prepare_scipion(Path(tempfile.mkdtemp(prefix="cryosiam-real-")))
     results = []
     for side in options.learn_from or ["left", "right"]:
-        first, second = halves if side == "left" else halves[::-1]
+        learned = whole.half(side)
+        box = box_of(whole.picks[in_half(whole.picks, side, whole.middle)], whole)
         started = time.monotonic()
-        picked = picked_in_scipion(first, second, options.threshold)
+        network = picked_in_scipion(learned, whole, options.threshold, box)
         minutes = (time.monotonic() - started) / 60
-        results.append(scores(second, picked, tuned(first), minutes))
-        draw(second, picked, output / f"picks_{second.name[3:]}.png")
+        classical = with_box_inside(tuned(learned).picks(whole), whole, box)
+        other = "right" if side == "left" else "left"
+        part, *picked = (
+            _in_half(r, other, whole.middle) for r in (whole.picks, network, classical)
+        )
+        about = {"looked_in": other, "minutes": round(minutes, 1), "box": box}
+        results.append({**about, **scores(part, *picked)})
+        draw(
+            Region(other, whole.half(other).volume, part), picked[0], output / f"picks_{other}.png"
+        )
         print(json.dumps(results[-1], indent=1), flush=True)
     (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     return 0
 
 
-def picked_in_scipion(first: Half, second: Half, threshold: float) -> Points:
-    """Import both halves and the picks of the first; masks, training, picks of the second."""
+def _in_half(points: Points, side: str, middle: int) -> Points:
+    """The points in a half, with that half's own origin."""
+    return points[in_half(points, side, middle)] - (0, 0, middle if side == "right" else 0)
+
+
+def picked_in_scipion(learned: Region, whole: Region, threshold: float, box: int) -> Points:
+    """Import a half with its picks, and the whole; masks and training there, picks here."""
     from pyworkflow.object import Pointer
     from scipion_projects import Project, said
     from tomo.protocols import ProtImportCoordinates3D, ProtImportTomograms
@@ -90,7 +105,7 @@ def picked_in_scipion(first: Half, second: Half, threshold: float) -> Points:
     from cryosiam_plugin.convert import index_of
 
     python = os.environ.get("CRYOSIAM_ENGINE_PYTHON") or str(REPOSITORY / ".venv/bin/python")
-    project = Project(f"real_{first.name}", python)
+    project = Project(f"real_{learned.name}", python)
     os.environ["OMP_NUM_THREADS"] = str(os.cpu_count())
 
     def run(protocol_class: type, **parameters: Any) -> Any:
@@ -99,19 +114,19 @@ def picked_in_scipion(first: Half, second: Half, threshold: float) -> Points:
             sys.exit(said(finished))
         return finished
 
-    def imported(half: Half) -> Any:
-        write_half(half, project.path / half.name)
+    def imported(region: Region) -> Any:
+        write_region(region, project.path / region.name)
         return run(
             ProtImportTomograms,
-            filesPath=str(project.path / half.name),
+            filesPath=str(project.path / region.name),
             filesPattern="TS_*.mrc",
             samplingRate=VOXEL_SIZE,
         )
 
-    known, unknown = imported(first), imported(second)
+    known, unknown = imported(learned), imported(whole)
     picks = run(
         ProtImportCoordinates3D,
-        filesPath=str(project.path / first.name),
+        filesPath=str(project.path / learned.name),
         filesPattern="TS_*.txt",
         boxSize=12,
         importTomograms=(known, "Tomograms"),
@@ -136,7 +151,8 @@ def picked_in_scipion(first: Half, second: Half, threshold: float) -> Points:
         modelObject=(model, "model"),
         threshold=threshold,
         minimumVoxels=5,
-        boxSize=12,
+        boxSize=box,
+        boxInside=True,
         useGpu=False,
         numberOfThreads=3,
     )
@@ -147,34 +163,32 @@ def picked_in_scipion(first: Half, second: Half, threshold: float) -> Points:
     return np.array(sorted(found_particles, reverse=True), float)[:, 1:]
 
 
-def scores(
-    half: Half, picked: Points, classical: DifferenceOfGaussians, minutes: float
-) -> dict[str, Any]:
-    """Recall of the expert's picks: of all picks, and of the surest for each number allowed."""
-    expert = len(half.picks)
-    pickers = {"network": picked}
-    for factor in FACTORS:
-        number = int(factor * expert)
-        pickers[f"network, surest {factor:g} per expert pick"] = picked[:number]
-        allowed = replace(classical, per_pick=factor)
-        pickers[f"difference of Gaussians, {factor:g} per expert pick"] = allowed.picks(half)
-    same_number = replace(classical, per_pick=len(picked) / expert)
-    pickers["difference of Gaussians, as many as the network"] = same_number.picks(half)
+def scores(expert: Points, network: Points, classical: Points) -> dict[str, Any]:
+    """Recall of the expert's picks by the first picks of each picker, and by all the network's.
+
+    Parameters
+    ----------
+    expert, network, classical
+        Picks in the half that was not learned from; of the pickers, the surest first.
+    """
+    numbers = {f"{factor:g} per expert pick": int(factor * len(expert)) for factor in FACTORS}
+    numbers["as many as the network's"] = len(network)
     return {
-        "looked_in": half.name,
-        "minutes": round(minutes, 1),
-        "expert_picks": expert,
-        "pickers": {
+        "expert_picks": len(expert),
+        "recall": {
             name: {
-                "picks": len(points),
-                "recall": round(float(found(half.picks, points).mean()), 3),
+                "picks": number,
+                "network": round(float(found(expert, network[:number]).mean()), 3),
+                "difference of Gaussians": round(
+                    float(found(expert, classical[:number]).mean()), 3
+                ),
             }
-            for name, points in pickers.items()
+            for name, number in numbers.items()
         },
     }
 
 
-def draw(half: Half, picked: Points, path: Path) -> None:
+def draw(half: Region, picked: Points, path: Path) -> None:
     """Save sections of a half with the expert's picks (circles) and the network's (crosses)."""
     mpl.use("Agg")
     from matplotlib import pyplot as plt
@@ -193,7 +207,7 @@ def draw(half: Half, picked: Points, path: Path) -> None:
         axis.set_title(f"section {section}")
         axis.axis("off")
     figure.suptitle(
-        f"{half.name[3:]} half: expert picks found (green), missed (red); picks of the network (+)"
+        f"{half.name} half: expert picks found (green), missed (red); picks of the network (+)"
     )
     figure.savefig(path, dpi=70)
 

@@ -27,6 +27,7 @@ from cryosiam_plugin.convert.particles import (
     coordinates_from,
     index_of,
     read_particles,
+    rows_with_box_inside,
     voxel_origin,
 )
 from cryosiam_plugin.convert.volumes import (
@@ -57,6 +58,7 @@ __all__ = [
     "link_tomogram",
     "read_instances",
     "read_particles",
+    "rows_with_box_inside",
     "suggested_box",
     "tomo_mask_from",
     "tomogram_from",

@@ -110,6 +110,32 @@ def voxel_origin(tomogram: Tomogram) -> Index:
     return x / sampling_rate, y / sampling_rate, z / sampling_rate
 
 
+def rows_with_box_inside(
+    rows: Iterable[dict[str, Any]], shape_zyx: Sequence[int], box: int
+) -> list[dict[str, Any]]:
+    """The particles whose whole box is in the tomogram.
+
+    Parameters
+    ----------
+    rows
+        What :func:`read_particles` gives: index 0 is the centre of the first voxel.
+    shape_zyx
+        The tomogram's size in voxels.
+    box
+        Edge of the box in voxels.
+    """
+    # A volume reaches half a voxel beyond the centres of its first and last voxels.
+    first = box / 2 - 0.5
+    return [
+        row
+        for row in rows
+        if all(
+            first <= row[f"centroid-{axis}"] <= length - 1 - first
+            for axis, length in enumerate(shape_zyx)
+        )
+    ]
+
+
 def read_particles(csv_path: str) -> list[dict[str, Any]]:
     """Read the engine's table of a tomogram's particles.
 

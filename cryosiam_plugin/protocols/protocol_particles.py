@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from enum import Enum
 from typing import Any
 
-from pyworkflow.protocol.params import (
-    GE,
-    BooleanParam,
-    EnumParam,
-    IntParam,
-    PointerParam,
-    Positive,
-    StringParam,
-)
+from pyworkflow.protocol.params import EnumParam, PointerParam
 from pyworkflow.utils import Message
 from tomo.objects import SetOfCoordinates3D, SetOfTomoMasks
 
@@ -22,6 +15,7 @@ from cryosiam_plugin.convert import (
     label_table_of,
     link_tomogram,
     read_particles,
+    rows_with_box_inside,
     tomo_mask_from,
 )
 from cryosiam_plugin.engine_status import EngineStatus
@@ -38,10 +32,13 @@ from cryosiam_plugin.protocols.form_parts import (
 from cryosiam_plugin.protocols.information import counted
 from cryosiam_plugin.protocols.model_choice import ChosenModel, chosenModel
 from cryosiam_plugin.protocols.model_form import defineModelParams
+from cryosiam_plugin.protocols.particle_form import defineParticleParams
 from cryosiam_plugin.protocols.probability_maps import outputName
 from cryosiam_plugin.protocols.protocol_base import ProtCryosiamBase
 
 FROM_TOMOGRAMS, FROM_MASKS = range(2)
+#: In the record: particles whose box does not fit, by tsId.
+_LEFT_OUT = "box_outside"
 
 
 class CryosiamParticlesOutputs(Enum):
@@ -102,7 +99,7 @@ class ProtCryosiamParticles(ProtCryosiamBase):
         )
         defineMasksParam(form, network)
         self._defineModel(form, network)
-        self._defineParticles(form)
+        defineParticleParams(form)
         defineComputeParams(form, network)
         defineStreamingParams(form)
         form.addParallelSection(threads=THREADS, mpi=0)
@@ -116,44 +113,6 @@ class ProtCryosiamParticles(ProtCryosiamBase):
             "A voxel gets its most probable class if that is at least so probable. Lower it to "
             "find more particles, raise it to find fewer and surer ones.",
             network,
-        )
-
-    def _defineParticles(self, form: Any) -> None:
-        form.addSection(label="Particles")
-        form.addParam(
-            "classes",
-            StringParam,
-            default="",
-            label="Classes",
-            help="Numbers, ranges or names, as '1, 3-5, ribosome'. Empty: all classes.",
-        )
-        form.addParam(
-            "minimumVoxels",
-            IntParam,
-            default=10,
-            validators=[GE(0, error="must be 0 or more")],
-            label="Minimum size (voxels)",
-            help="Pieces that are not larger than this after the erosion by one voxel are no "
-            "particles. A ribosome of 250 Å has about 8000 voxels at 10 Å per voxel, of which the "
-            "labels often cover a part.",
-        )
-        form.addParam(
-            "boxSize",
-            IntParam,
-            default=32,
-            validators=[Positive],
-            label="Box size (voxels)",
-            help="About one and a half times the particle's diameter, in voxels of these "
-            "tomograms. It is kept with the coordinates for the extraction and for looking at "
-            "them; it changes nothing in what is found.",
-        )
-        form.addParam(
-            "setPerClass",
-            BooleanParam,
-            default=False,
-            label="One set per class too?",
-            help="Besides the set with all particles, make one for each class, ready for "
-            "subtomogram averaging.",
         )
 
     def _commands(self) -> list[str]:
@@ -196,6 +155,7 @@ class ProtCryosiamParticles(ProtCryosiamBase):
         rows = read_particles(self._resultOf(last, "particles", ".csv"))
         chosen = parse_classes(self.classes.get(), names)
         rows = [row for row in rows if not chosen or row["semantic_class"] in chosen]
+        rows = self._withBoxInside(rows, tomogram)
         if self._computes():
             table = class_table(first.summary.get("voxels_per_class", {}), names)
             mask = tomo_mask_from(tomogram, self._resultOf(first, "labels", ".mrc"), table)
@@ -207,6 +167,17 @@ class ProtCryosiamParticles(ProtCryosiamBase):
                 output = outputName(class_id, names, "coordinates")
                 self._addParticles(output, mine, tomogram, names)
         self._addParticles(self._primaryOutput, rows, tomogram, names)
+
+    def _withBoxInside(self, rows: list[dict[str, Any]], tomogram: Any) -> list[dict[str, Any]]:
+        if not self.boxInside.get():
+            return rows
+        inside = rows_with_box_inside(rows, tomogram.getDim()[::-1], self.boxSize.get())
+        with self._lock:
+            record = self._record()
+            record.setdefault(_LEFT_OUT, {})[tomogram.getTsId()] = len(rows) - len(inside)
+            self.engineRecord.set(json.dumps(record, ensure_ascii=False))
+            self._store(self.engineRecord)
+        return inside
 
     def _addParticles(
         self, name: str, rows: list[dict[str, Any]], tomogram: Any, names: dict[int, str]
@@ -239,11 +210,19 @@ class ProtCryosiamParticles(ProtCryosiamBase):
         return (
             "No particles were found in any tomogram. Lower the threshold or the minimum size, and "
             "check the classes, the model and that the tomograms are denoised ones."
+            + (" *Only where the box fits* may leave out all." if self.boxInside.get() else "")
         )
 
     def _resultLines(self) -> list[str]:
         output = getattr(self, self._primaryOutput, None)
-        return [] if output is None else [f"{counted(output.getSize(), 'particle')} found."]
+        lines = [] if output is None else [f"{counted(output.getSize(), 'particle')} found."]
+        left_out = sum(self._record().get(_LEFT_OUT, {}).values())
+        if left_out:
+            lines.append(
+                f"{counted(left_out, 'particle')} left out, too close to the tomogram's end for a "
+                f"box of {self.boxSize.get()} voxels."
+            )
+        return lines
 
     def _methodsSettings(self) -> str:
         threshold = f"with a probability threshold of {self.threshold.get():g} and "

@@ -167,6 +167,7 @@ class TestCryosiamProtocols(TestBaseCentralizedLayer):
         sizes = [part.getSize() for part in parts if part is not None]
         self.assertEqual(sum(sizes), protocol.coordinates.getSize())
         self._checkFromMasks(protocol)
+        self._checkBoxInside(protocol)
 
     def _checkFromMasks(self, first: Any) -> None:
         """The labels of one run, picked again, give the same particles of the chosen class."""
@@ -182,6 +183,30 @@ class TestCryosiamProtocols(TestBaseCentralizedLayer):
         expected = [c for c in _found(first.coordinates) if c[1] == chosen]
         self.assertEqual(_found(second.coordinates), expected)
         self.assertEqual(second.engineRecord.get().count('"model": ""'), 1)
+
+    def _checkBoxInside(self, first: Any) -> None:
+        """Asked for whole boxes, exactly the particles at the end are missing, and counted."""
+        box = 14
+        second = self._runOn(
+            self.denoised,
+            ProtCryosiamParticles,
+            source=FROM_MASKS,
+            inputLabels=first.semanticMasks,
+            minimumVoxels=5,
+            boxSize=box,
+            boxInside=True,
+        )
+        everything = _found(first.coordinates)
+        low = box / 2 - 0.5
+        expected = [
+            found
+            for found in everything
+            if all(low <= i <= n - 1 - low for i, n in zip(found[2], SHAPE))
+        ]
+        self.assertTrue(0 < len(expected) < len(everything), "the box leaves out all or nothing")
+        self.assertEqual(_found(second.coordinates), expected)
+        left_out = len(everything) - len(expected)
+        self.assertIn(f"{left_out} particle", "\n".join(second.summary()))
 
     def _checkOnLabels(self, coordinates: Any, masks: Any) -> None:
         """Every particle is of the class that the label volume has around its centre."""

@@ -30,6 +30,7 @@ from cryosiam_plugin.convert import (
     label_table_of,
     link_tomogram,
     read_particles,
+    rows_with_box_inside,
     tomo_mask_from,
     tomogram_from,
     voxel_origin,
@@ -329,6 +330,18 @@ def test_coordinates_of_a_table(tomogram: Tomogram, tmp_path: Path) -> None:
     assert (first.getTomoId(), first.getVolId()) == ("TS_01", 5)
     assert first.getPosition(BOTTOM_LEFT_CORNER) == (4.125, 3.25, 2.5)
     assert index_of(first) == (2.5, 3.25, 4.125)
+
+
+@given(
+    shape=st.tuples(*[st.integers(8, 40)] * 3),
+    box=st.integers(1, 12),
+    corner=st.tuples(*[st.integers(-3, 40)] * 3),
+)
+def test_a_box_is_inside_when_it_can_be_cut_out(shape, box, corner) -> None:
+    """Against the cut itself: a box with its first voxel at `corner`, and its centre between."""
+    fits = all(c >= 0 and c + box <= n for c, n in zip(corner, shape))
+    centre = {f"centroid-{axis}": c + (box - 1) / 2 for axis, c in enumerate(corner)}
+    assert rows_with_box_inside([centre], shape, box) == ([centre] if fits else [])
 
 
 def test_the_engines_table_is_understood(tmp_path: Path, tomogram: Tomogram) -> None:
