@@ -28,6 +28,11 @@ _KEPT_OF_SLURM = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_BITSTR_LEN")
 _SBATCH_NAMES = {"time": "TIMELIMIT", "array": "ARRAY_INX", "mem": "MEM_PER_NODE"}
 
 
+def is_passing(said: str) -> bool:
+    """Whether Slurm may take a little later what it has refused with these words."""
+    return _PASSING.search(said) is not None
+
+
 class SlurmPrograms:
     """``sbatch``, ``squeue``, ``scancel`` and their like.
 
@@ -164,6 +169,6 @@ def _run(
         said = " ".join(done.stderr.decode("utf-8", "replace").split())
         raise SlurmError(
             f"{words[0]} refused: {said or f'exit code {done.returncode}'}",
-            passing=bool(_PASSING.search(said)),
+            passing=is_passing(said),
         )
     return done.stdout.decode("utf-8", "replace")
