@@ -26,7 +26,9 @@ from cryosiam_engine.training.modules import Training
 from cryosiam_engine.training.patch_files import run as cut_patches
 from cryosiam_engine.training.tomograms import fresh_split, training_volumes
 from training_runs import (
+    Killed,
     arguments,
+    killed_at,
     same,
     step_losses,
     training_config,
@@ -97,10 +99,6 @@ def test_the_loss_falls(data: Path, tmp_path: Path) -> None:
     assert epochs[-1]["train_loss"] < 0.7 * epochs[0]["train_loss"]
 
 
-class Killed(BaseException):
-    """Ends a training as a kill does: nothing on the way out may count."""
-
-
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("steps", [3, 4, 5])
 def test_a_killed_training_goes_on_exactly(
@@ -110,15 +108,8 @@ def test_a_killed_training_goes_on_exactly(
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     run(training_config(data, undisturbed, schedule=schedule), arguments())
     begun = training_config(data, killed, schedule=schedule)
-
-    def dying(self: Training, batch: object, index: int) -> torch.Tensor:
-        if self.trainer.global_step == steps:
-            raise Killed
-        return original(self, batch, index)
-
-    original = Training.training_step
     with monkeypatch.context() as patched:
-        patched.setattr(Training, "training_step", dying)
+        patched.setattr(Training, "training_step", killed_at(steps))
         with pytest.raises(Killed):
             run(begun, arguments())
     assert len(step_losses(killed)) == steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from cryosiam_engine.checkpoint import load_checkpoint
 from cryosiam_engine.config.train import TrainConfig
 from cryosiam_engine.training.metrics import read_metrics
+from cryosiam_engine.training.modules import Training
 from cryosiam_engine.volume import write_mrc
 from scipy.ndimage import gaussian_filter, label
 
@@ -97,3 +99,19 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def step_losses(log_dir: Path) -> list[float]:
     """The loss of every step."""
     return [line["loss"] for line in read_metrics(log_dir) if line["kind"] == "step"]
+
+
+class Killed(BaseException):
+    """Ends a training as a kill does: nothing on the way out may count."""
+
+
+def killed_at(step: int) -> Callable[[Training, Any, int], torch.Tensor]:
+    """A ``training_step`` that dies before step `step`, counted from 0."""
+    original = Training.training_step
+
+    def dying(self: Training, batch: Any, index: int) -> torch.Tensor:
+        if self.trainer.global_step == step:
+            raise Killed
+        return original(self, batch, index)
+
+    return dying

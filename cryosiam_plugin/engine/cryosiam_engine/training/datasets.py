@@ -1,19 +1,16 @@
-"""From opened volumes to batches."""
+"""From opened volumes to samples."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from cryosiam_engine.config.train import TrainConfig
-from cryosiam_engine.device import cpu_threads
-from cryosiam_engine.errors import ConfigurationError, MaskError
+from cryosiam_engine.errors import MaskError
 from cryosiam_engine.training.class_places import (
     BalancedPlaces,
     ClassPlaces,
@@ -21,7 +18,6 @@ from cryosiam_engine.training.class_places import (
     find_classes,
 )
 from cryosiam_engine.training.dense_views import OverlappingViews, largest_block
-from cryosiam_engine.training.order import TrainingOrder, ValidationOrder
 from cryosiam_engine.training.places import DrawnPlaces, ListedPlaces, grid_places, whole_volumes
 from cryosiam_engine.training.samples import PatchSamples
 from cryosiam_engine.training.subtomograms import ViewPairs, find_particles
@@ -29,9 +25,6 @@ from cryosiam_engine.training.tomograms import uses_patch_folder
 from cryosiam_engine.training.volumes import LABELS, TrainingVolume
 
 logger = logging.getLogger(__name__)
-
-#: More workers than this do not help one GPU.
-_MOST_WORKERS = 8
 
 Samples = Dataset[dict[str, Tensor]]
 
@@ -169,67 +162,3 @@ def check_classes(
                 remedy="Raise parameters.network.out_channels (it counts the background), or "
                 "choose labels with semantic_filter_ground_truth.",
             )
-
-
-class TrainingData(LightningDataModule):
-    """Batches for one process.
-
-    Parameters
-    ----------
-    config
-        Of the training.
-    sets
-        The samples.
-    on_gpu
-        Then workers prepare batches while the GPU computes.
-    """
-
-    def __init__(self, config: TrainConfig, sets: TrainingSets, *, on_gpu: bool) -> None:
-        super().__init__()
-        self._config, self.sets = config, sets
-        self._on_gpu = on_gpu
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Batches of one epoch; what does not fill a batch is left out."""
-        size, processes = self._config.schedule.batch_size, self._processes
-        n_samples = len(self.sets.training)  # type: ignore[arg-type]
-        if n_samples < size * processes:
-            raise ConfigurationError(
-                f"There are {n_samples} training samples, fewer than one batch of "
-                f"{size * processes} ({size} in each of {processes} processes).",
-                remedy="Set hyper_parameters.batch_size to a smaller number, or give more "
-                "tomograms or patches.",
-            )
-        order = TrainingOrder(n_samples, size, self._rank, processes)
-        return DataLoader(self.sets.training, sampler=order, drop_last=True, **self._options())
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Batches of the validation samples, always the same."""
-        n_samples = len(self.sets.validation)  # type: ignore[arg-type]
-        if n_samples < self._processes:
-            raise ConfigurationError(
-                f"There are {n_samples} validation samples, fewer than the {self._processes} "
-                "processes.",
-                remedy="Use fewer processes, or raise validation_ratio.",
-            )
-        order = ValidationOrder(n_samples, self._rank, self._processes)
-        return DataLoader(self.sets.validation, sampler=order, **self._options())
-
-    @property
-    def _rank(self) -> int:
-        return self.trainer.global_rank if self.trainer else 0
-
-    @property
-    def _processes(self) -> int:
-        return self.trainer.world_size if self.trainer else 1
-
-    def _options(self) -> dict[str, Any]:
-        n_workers = self._config.schedule.num_workers
-        if n_workers is None:
-            n_workers = min(cpu_threads() - 1, _MOST_WORKERS) if self._on_gpu else 0
-        return {
-            "batch_size": self._config.schedule.batch_size,
-            "num_workers": n_workers,
-            "pin_memory": self._on_gpu,
-            "persistent_workers": n_workers > 0,
-        }

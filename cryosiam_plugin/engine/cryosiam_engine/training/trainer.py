@@ -22,6 +22,8 @@ from cryosiam_engine.device import (
     set_threads,
 )
 from cryosiam_engine.status import Status, status_folder
+from cryosiam_engine.training.batches import TrainingData
+from cryosiam_engine.training.beginning import begin_anew, check_not_replaced
 from cryosiam_engine.training.checkpoints import (
     BEST,
     LAST,
@@ -29,13 +31,13 @@ from cryosiam_engine.training.checkpoints import (
     checkpoint_to_resume,
     models_folder,
 )
-from cryosiam_engine.training.datasets import TrainingData, training_sets
+from cryosiam_engine.training.datasets import training_sets
 from cryosiam_engine.training.metrics import MetricsFiles
 from cryosiam_engine.training.modules import training_module
 from cryosiam_engine.training.processes import check_gpus, process_environment
 from cryosiam_engine.training.reporting import Report
 from cryosiam_engine.training.split import Split, kept_split, write_split
-from cryosiam_engine.training.starting_network import starting_network
+from cryosiam_engine.training.starting_network import StartingNetwork, starting_network
 from cryosiam_engine.training.stopping import STOP_FILE, StopOnRequest
 from cryosiam_engine.training.synchronised_norm import synchronise
 from cryosiam_engine.training.tomograms import fresh_split, training_volumes
@@ -109,24 +111,29 @@ def train(config: TrainConfig, options: TrainingOptions, status: Status) -> Trai
     log_dir = config.prediction_folder
     device, precision = training_device(options)
     status.device, status.precision = str(device), precision
-    sets = training_sets(config, *training_volumes(config, _split(config)))
+    split = _split(config)
+    data = TrainingData(
+        config,
+        training_sets(config, *training_volumes(config, split)),
+        on_gpu=device.type == "cuda",
+    )
     start = starting_network(config)
-    resume = None
-    if config.continue_training:
-        resume = checkpoint_to_resume(log_dir, start.hyper_parameters)
-        logger.info("Going on from %s." if resume else "A new training in %s.", resume or log_dir)
+    resume = _checkpoint_to_resume(config, start)
     stopping = StopOnRequest(log_dir)
     models = KeepModels(log_dir, stopping, config.schedule.early_stopping)
     report = Report(status_folder(log_dir, config.command), status, models)
     with _quiet_lightning():
         callbacks = [stopping, models, MetricsFiles(log_dir), report]
         trainer = _trainer(config, options.processes, device, precision, callbacks)
+        data.check(trainer.world_size)
         if trainer.is_global_zero:
             (log_dir / STOP_FILE).unlink(missing_ok=True)
+            if resume is None:
+                begin_anew(config)
+                write_split(log_dir, split)
         module = training_module(config, start)
         if trainer.world_size > 1 and device.type == "cpu":
             synchronise(module)
-        data = TrainingData(config, sets, on_gpu=device.type == "cuda")
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     folder, n_epochs = models_folder(log_dir), models.n_epochs
     return TrainingResult(folder / BEST, folder / LAST, stopping.requested, n_epochs, models.best)
@@ -162,11 +169,18 @@ def is_first_process() -> bool:
 
 def _split(config: TrainConfig) -> Split:
     fresh = fresh_split(config)
+    begun = config.continue_training and (models_folder(config.prediction_folder) / LAST).is_file()
+    return kept_split(config.prediction_folder, fresh) if begun else fresh
+
+
+def _checkpoint_to_resume(config: TrainConfig, start: StartingNetwork) -> Path | None:
+    resume, log_dir = None, config.prediction_folder
     if config.continue_training:
-        return kept_split(config.prediction_folder, fresh)
-    if is_first_process():
-        write_split(config.prediction_folder, fresh)
-    return fresh
+        resume = checkpoint_to_resume(log_dir, start.hyper_parameters)
+        logger.info("Going on from %s." if resume else "A new training in %s.", resume or log_dir)
+    if resume is None:
+        check_not_replaced(config)
+    return resume
 
 
 def _trainer(
