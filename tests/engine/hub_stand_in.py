@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+#: More requests are an endless loop, which a refusal ends.
+AT_MOST = 500
 
 
 @dataclass
@@ -17,17 +19,23 @@ class Behaviour:
     """How the hub treats one file; the numbers are used up.
 
     ``cut``: so many bytes of an answer are sent before the connection breaks, each time one of the
-    list. ``refuse``: status codes to answer with first. ``serve``: other bytes than the checksum's.
+    list; ``stall``: so many bytes, and then nothing more. ``refuse``: status codes to answer with
+    first, ``refuse_with`` their headers. ``serve``: other bytes than the checksum's.
+    ``portion``: so many bytes at most in an answer, which is well-formed all the same.
+    ``empty_past_end``: nothing, where there is nothing more to send, rather than a refusal.
     """
 
     cut: list[int] = field(default_factory=list)
+    stall: list[int] = field(default_factory=list)
     refuse_head: list[int] = field(default_factory=list)
     refuse_get: list[int] = field(default_factory=list)
-    retry_after: str = "7"
+    refuse_with: dict[str, str] = field(default_factory=lambda: {"Retry-After": "7"})
     serve: bytes | None = None
     token: str | None = None
     pause: float = 0.0
     ignores_range: bool = False
+    portion: int | None = None
+    empty_past_end: bool = False
 
 
 class Hub:
@@ -38,6 +46,8 @@ class Hub:
         self.behaviour: dict[str, Behaviour] = {name: Behaviour() for name in files}
         self.redirect = redirect
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        #: Ends what stalls.
+        self.closing = threading.Event()
         self._servers = [self._serve(_Front), self._serve(_Storage)]
         self.address, self.storage = (f"http://127.0.0.1:{s.server_port}" for s in self._servers)
 
@@ -49,6 +59,7 @@ class Hub:
         return server
 
     def close(self) -> None:
+        self.closing.set()
         for server in self._servers:
             server.shutdown()
             server.server_close()
@@ -80,32 +91,39 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def send_file(self, name: str, more: dict[str, str] | None = None) -> None:
+        if len(self.hub.requests) > AT_MOST:
+            return self.answer(400, {})
         behaviour = self.hub.behaviour[name]
         content = self.hub.files[name] if behaviour.serve is None else behaviour.serve
         wanted = "" if behaviour.ignores_range else self.headers.get("Range", "")
         start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
-        if start > len(content):
+        if wanted and start >= len(content) and not behaviour.empty_past_end:
             return self.answer(416, {"Content-Range": f"bytes */{len(content)}"})
-        part = content[start:]
+        part = content[start:][: behaviour.portion]
         headers = {**(more or {}), "Content-Length": str(len(part)), "Accept-Ranges": "bytes"}
         if wanted:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         self.answer(206 if wanted else 200, headers)
-        if self.command == "HEAD":
-            return None
-        broken = bool(behaviour.cut)
-        part = part[: behaviour.cut.pop(0)] if broken else part
+        if self.command == "GET":
+            self.send_part(part, behaviour)
+        return None
+
+    def send_part(self, part: bytes, behaviour: Behaviour) -> None:
+        broken, stalled = bool(behaviour.cut), bool(behaviour.stall)
+        if broken or stalled:
+            part = part[: (behaviour.cut or behaviour.stall).pop(0)]
         for begin in range(0, len(part), 50_000):
             time.sleep(behaviour.pause)
             try:
                 self.wfile.write(part[begin : begin + 50_000])
             except OSError:  # the other side has gone
-                return None
-        if broken:
-            self.wfile.flush()
+                return
+        self.wfile.flush()
+        if stalled:
+            self.hub.closing.wait()
+        if broken or stalled:
             self.connection.close()
             self.close_connection = True
-        return None
 
     def do_GET(self) -> None:
         self.handle_file()
@@ -132,7 +150,7 @@ class _Front(_Handler):
             return self.answer(401, {"X-Error-Code": "GatedRepo", "X-Error-Message": "gated"})
         queue = behaviour.refuse_head if self.command == "HEAD" else behaviour.refuse_get
         if queue:
-            return self.answer(queue.pop(0), {"Retry-After": behaviour.retry_after})
+            return self.answer(queue.pop(0), behaviour.refuse_with)
         content = self.hub.files[name]
         described = {
             "X-Repo-Commit": COMMIT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import logging
 import os
@@ -13,6 +14,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -23,10 +28,11 @@ from cryosiam_engine.errors import (
     UnreachableError,
 )
 from cryosiam_engine.models import command, find_model
-from cryosiam_engine.models import download as downloads
+from cryosiam_engine.models import disk as disks
 from cryosiam_engine.models.download import Outcome, download_models
-from cryosiam_engine.models.progress import DownloadProgress
+from cryosiam_engine.models.progress import CountedFile, DownloadProgress
 from cryosiam_engine.models.record import RECORD_NAME, read_records
+from file_systems import only_read, small_disk
 from hub_stand_in import COMMIT, Behaviour, Hub
 
 NAMES = ("denoising", "lamella", "semantic")
@@ -60,7 +66,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Nobody waits; how long they would have is noted."""
     noted: list[float] = []
-    monkeypatch.setattr(time, "sleep", noted.append)
+    monkeypatch.setattr(DownloadProgress, "pause", lambda self, seconds: noted.append(seconds))
     return noted
 
 
@@ -74,10 +80,12 @@ Download = Callable[..., dict[str, Outcome]]
 
 @pytest.fixture
 def download(hub: Hub, folder: Path) -> Download:
-    def run(*names: str) -> dict[str, Outcome]:
+    def run(
+        *names: str, to: Path = folder, progress: type = DownloadProgress
+    ) -> dict[str, Outcome]:
         models = [find_model(name) for name in names]
-        with DownloadProgress() as progress:
-            return {o.model.name: o for o in download_models(models, folder, progress)}
+        with progress() as counting:
+            return {o.model.name: o for o in download_models(models, to, counting)}
 
     return run
 
@@ -220,6 +228,37 @@ def test_a_server_that_knows_no_ranges_begins_anew(hub, waits, download, folder)
     assert (folder / LAMELLA).read_bytes() == CONTENT[LAMELLA]
 
 
+WAYS = {
+    "refuses to go on": Behaviour(),
+    "goes on with nothing": Behaviour(empty_past_end=True),
+    "begins anew": Behaviour(ignores_range=True),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_server_that_sends_too_little_is_given_up(way, hub, waits, download, folder) -> None:
+    whole = len(CONTENT[LAMELLA])
+    hub.behaviour[LAMELLA] = replace(WAYS[way], serve=CONTENT[LAMELLA][:-1000])
+    error = download("lamella")["lamella"].error
+    assert isinstance(error, DownloadError)
+    assert not isinstance(error, UnreachableError), "there is a network"
+    assert f"sends only {whole - 1000} of {whole} bytes of {LAMELLA}" in error.message
+    assert "from another network" in error.remedy
+    assert len(waits) == len(hub.asked("GET", "signature")) - 1, "not at once again"
+    assert visible(folder) == []
+    hub.behaviour[LAMELLA] = Behaviour()
+    assert download("lamella")["lamella"].state == "downloaded"
+    assert (folder / LAMELLA).read_bytes() == CONTENT[LAMELLA]
+
+
+def test_a_proxy_that_sends_a_little_at_a_time_is_borne(hub, waits, download, folder) -> None:
+    """Each of its answers is well-formed, and short."""
+    hub.behaviour[LAMELLA].portion = 40_000
+    assert download("lamella")["lamella"].state == "downloaded"
+    assert (folder / LAMELLA).read_bytes() == CONTENT[LAMELLA]
+    assert len(hub.asked("GET", "signature")) == -(-len(CONTENT[LAMELLA]) // 40_000)
+
+
 def test_half_a_download_of_another_version_is_of_no_use(hub, waits, download, folder) -> None:
     hub.behaviour[LAMELLA].cut = [100_000] + [0] * 100
     download("lamella")
@@ -261,12 +300,52 @@ def test_too_many_requests_are_waited_for_as_asked(hub, waits, download) -> None
     assert len(hub.asked("HEAD")) == 3
 
 
-def test_a_hub_that_wants_too_long_a_wait_is_told_of(hub, waits, download) -> None:
-    hub.behaviour[LAMELLA] = Behaviour(refuse_head=[429], retry_after="3600")
+def in_two_hours() -> str:
+    return format_datetime(datetime.now(timezone.utc) + timedelta(hours=2), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "waited", "told"),
+    [
+        ({"Retry-After": "3600"}, [], "in 60 min or later"),
+        ({"Retry-After": "61"}, [62, 62, 62], "in 2 min or later"),
+        ({"Retry-After": "two hours"}, [], "in 120 min or later"),
+        ({"RateLimit": '"resolvers";r=0;t=200'}, [201, 201, 201], "in 4 min or later"),
+        ({"RateLimit": '"resolvers";r=0;t=3000'}, [], "in 50 min or later"),
+        (
+            {"RateLimit": '"api";r=0;t=100', "Retry-After": "1"},
+            [101, 101, 101],
+            "in 2 min or later",
+        ),
+        ({"RateLimit": '"api";r=9;t=100', "Retry-After": "1"}, [2, 2, 2], "in 1 min or later"),
+        ({}, [2, 4, 8], "the same command later"),
+        ({"Retry-After": "soon", "RateLimit": "soon"}, [2, 4, 8], "the same command later"),
+        ({"Retry-After": "9" * 400}, [], "in 525600 min or later"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_the_hub_says_how_long_to_wait(headers, waited, told, hub, waits, download) -> None:
+    if headers.get("Retry-After") == "two hours":
+        headers = {"Retry-After": in_two_hours()}
+    hub.behaviour[LAMELLA] = Behaviour(refuse_head=[429] * 50, refuse_with=headers)
     error = download("lamella")["lamella"].error
-    assert "60 min" in error.remedy
+    assert isinstance(error, DownloadError)
+    assert "answer 429" in error.message
+    assert told in error.remedy
     assert "HF_TOKEN" in error.remedy
-    assert waits == []
+    assert waits == waited
+
+
+def test_a_date_to_wait_for_is_by_the_hubs_clock(hub, waits, download, monkeypatch) -> None:
+    """Which is ten years behind, as far as this machine can tell."""
+    from hub_stand_in import _Front
+
+    then = datetime(2016, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    monkeypatch.setattr(_Front, "date_time_string", lambda self: format_datetime(then, usegmt=True))
+    until = format_datetime(then + timedelta(seconds=30), usegmt=True)
+    hub.behaviour[LAMELLA] = Behaviour(refuse_head=[429], refuse_with={"Retry-After": until})
+    assert download("lamella")["lamella"].state == "downloaded"
+    assert waits == [31]
 
 
 def test_a_hub_in_trouble_is_given_up(hub, waits, download) -> None:
@@ -275,10 +354,66 @@ def test_a_hub_in_trouble_is_given_up(hub, waits, download) -> None:
     assert 2 <= len(hub.asked("HEAD")) <= 10
 
 
-def test_a_slow_hub_is_borne(hub, download, folder) -> None:
-    hub.behaviour[LAMELLA].pause = 0.05
+@pytest.fixture
+def patience(hub, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Set for how many seconds a download waits for its next piece."""
+
+    def limit(seconds: float) -> None:
+        constants = pytest.importorskip("huggingface_hub.constants")
+        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", seconds)
+
+    return limit
+
+
+def test_a_slow_hub_is_borne(hub, waits, patience, download, folder) -> None:
+    """It takes longer than the limit, which is for each piece, and is one answer all the same."""
+    patience(2.0)
+    hub.behaviour[LAMELLA].pause = 0.5
     assert download("lamella")["lamella"].state == "downloaded"
     assert (folder / LAMELLA).read_bytes() == CONTENT[LAMELLA]
+    assert len(hub.asked("GET", "signature")) == 1
+
+
+def test_a_connection_that_stalls_is_left_for_another(
+    hub, waits, patience, download, folder
+) -> None:
+    patience(0.3)
+    hub.behaviour[LAMELLA].stall = [120_000, 0, 50_000]
+    assert download("lamella")["lamella"].state == "downloaded"
+    assert (folder / LAMELLA).read_bytes() == CONTENT[LAMELLA]
+    ranges = [headers.get("range") for headers in hub.asked("GET", "signature")]
+    assert ranges == [None, "bytes=120000-", "bytes=120000-", "bytes=170000-"]
+    assert len(waits) == 3
+
+
+def test_a_hub_that_always_stalls_is_given_up(hub, waits, patience, download, folder) -> None:
+    patience(0.3)
+    hub.behaviour[LAMELLA].stall = [100_000] + [0] * 100
+    error = download("lamella")["lamella"].error
+    assert isinstance(error, UnreachableError)
+    assert "nothing came for too long" in error.message
+    assert "HF_HUB_DOWNLOAD_TIMEOUT" in error.message
+    assert "goes on from there" in error.remedy
+    assert len(hub.asked("GET", "signature")) == 5, "one that brings something, four that do not"
+    assert visible(folder) == []
+    [partial] = partial_of(folder)
+    assert partial.stat().st_size == 100_000
+
+
+@pytest.mark.slow
+def test_a_stalling_network_ends_with_the_way_around_it(hub, folder) -> None:
+    hub.behaviour[LAMELLA].stall = [0] * 100
+    done = subprocess.run(
+        [sys.executable, "-m", "cryosiam_engine.cli", "models", "download", "lamella"],
+        env={**os.environ, "HF_HUB_DOWNLOAD_TIMEOUT": "1", "CRYOSIAM_MODELS": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 1
+    assert "nothing came for too long" in done.stderr
+    assert f"curl --fail --location --remote-name {find_model('lamella').url}" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_private_model_needs_a_token_which_stays_at_the_hub(
@@ -313,11 +448,105 @@ def test_a_folder_that_cannot_be_written_is_told_in_a_users_words(hub, download,
 
 
 def test_a_full_disk_is_seen_before_the_download(hub, download, folder, monkeypatch) -> None:
-    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda path: argparse.Namespace(free=1000))
+    monkeypatch.setattr(disks.shutil, "disk_usage", lambda path: argparse.Namespace(free=1000))
     outcome = download("lamella")["lamella"]
     assert isinstance(outcome.error, OutputError)
+    assert "0.3 MB are needed, 0.0 MB are free" in outcome.error.message
     assert "Free space" in outcome.error.remedy
     assert not hub.asked("GET")
+
+
+def test_downloads_at_once_share_the_free_space(hub, download, tmp_path) -> None:
+    """There is room for two of three models, and for each of them."""
+    for behaviour in hub.behaviour.values():
+        behaviour.pause = 0.05
+    with small_disk(tmp_path / "disk") as disk:
+        (disk / "other").write_bytes(bytes(300_000))
+        outcomes = download(*NAMES, to=disk).values()
+        assert sorted(o.state for o in outcomes) == ["downloaded", "downloaded", "failed"]
+        [error] = [o.error for o in outcomes if o.error]
+        assert isinstance(error, OutputError)
+        assert "There is no space" in error.message
+        assert len(hub.asked("GET", "signature")) == 2, "what does not fit is not begun"
+        (disk / "other").unlink()
+        assert {o.state for o in download(*NAMES, to=disk).values()} <= {"downloaded", "verified"}
+
+
+def test_a_disk_that_fills_up_in_the_middle_is_no_network(hub, waits, download, tmp_path) -> None:
+    class Filling(DownloadProgress):
+        """Another program fills the disk when the first bytes have arrived."""
+
+        def count(self, size: int) -> None:
+            super().count(size)
+            with suppress(OSError), (disk / "other").open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+
+    with small_disk(tmp_path / "disk") as disk:
+        error = download("lamella", to=disk, progress=Filling)["lamella"].error
+        assert isinstance(error, OutputError)
+        assert f"{LAMELLA} in {disk}: No space left on device." in error.message
+        assert "Free space" in error.remedy
+        assert waits == [], "the network is not tried again"
+        assert visible(disk) == ["other"]
+        (disk / "other").unlink()
+        assert download("lamella", to=disk)["lamella"].state == "downloaded"
+        assert (disk / LAMELLA).read_bytes() == CONTENT[LAMELLA]
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOSPC, "Free space."),
+        (errno.EDQUOT, "ask for a larger quota"),
+        (errno.EIO, "Check the disk."),
+        (errno.EROFS, "Choose a folder that you may write to"),
+    ],
+)
+@pytest.mark.parametrize("call", ["write", "seek", "truncate"])
+def test_what_the_disk_refuses_is_told_as_such(number, told, call, tmp_path) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    file = argparse.Namespace(tell=lambda: 0, write=refuse, seek=refuse, truncate=refuse)
+    counted = CountedFile(file, tmp_path / LAMELLA, DownloadProgress())  # type: ignore[arg-type]
+    argument = b"x" if call == "write" else 0
+    with pytest.raises(OutputError, match=os.strerror(number)) as caught:
+        getattr(counted, call)(argument)
+    assert f"{LAMELLA} in {tmp_path}" in caught.value.message
+    assert told in caught.value.remedy
+
+
+def test_a_folder_that_can_only_be_read_is_verified(hub, download, folder, caplog) -> None:
+    """A site's folder of models, as a user sees it."""
+    download("lamella")
+    denoising = find_model("denoising").file
+    (folder / denoising).write_bytes(CONTENT[denoising])
+    (folder / ".download.lock").unlink()
+    before = sorted(folder.iterdir())
+    with only_read(folder):
+        outcomes = download("lamella", "denoising", "semantic")
+        assert outcomes["lamella"].state == "verified"
+        assert outcomes["denoising"].state == "verified", "as the hub says"
+        error = outcomes["semantic"].error
+        assert isinstance(error, OutputError)
+        assert f"{folder.name} in {folder.parent}" in error.message
+        assert "--folder" in error.remedy
+        assert sorted(folder.iterdir()) == before
+    assert f"checksum of {denoising} is not kept" in caplog.text
+    (folder / LAMELLA).write_bytes(b"other weights")
+    with only_read(folder):
+        error = download("lamella")["lamella"].error
+        assert isinstance(error, DownloadError)
+        assert "is not the published" in error.message
+
+
+def test_a_folder_that_can_only_be_read_and_is_empty_is_refused(hub, download, folder) -> None:
+    folder.mkdir()
+    with only_read(folder), pytest.raises(OutputError) as caught:
+        download("lamella")
+    assert f"{folder.name} in {folder.parent}" in caught.value.message
+    assert "--folder" in caught.value.remedy
 
 
 def test_a_record_that_cannot_be_read_is_told(hub, download, folder) -> None:
@@ -411,6 +640,25 @@ def test_a_stopped_download_goes_on(number, hub, folder) -> None:
     [headers] = hub.asked("GET", "signature")
     assert int(headers["range"].removeprefix("bytes=").removesuffix("-")) > 0
     assert (folder / LAMELLA).read_bytes() == CONTENT[LAMELLA]
+
+
+@pytest.mark.slow
+def test_who_waits_for_the_hub_can_be_stopped(hub, folder) -> None:
+    hub.behaviour[LAMELLA] = Behaviour(refuse_head=[429], refuse_with={"Retry-After": "290"})
+    argv = ["models", "download", "lamella", "--folder", str(folder)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cryosiam_engine.cli", *argv],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    said = ""
+    while "next try in 291 s" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=100) == 143
 
 
 @pytest.mark.slow

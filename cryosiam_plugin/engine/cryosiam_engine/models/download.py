@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
@@ -24,6 +21,7 @@ from cryosiam_engine.errors import (
 from cryosiam_engine.files import PARTIAL_MARK, sha256_of
 from cryosiam_engine.locks import locked
 from cryosiam_engine.models import hub
+from cryosiam_engine.models.disk import Room, disk_errors
 from cryosiam_engine.models.hub import RemoteFile
 from cryosiam_engine.models.progress import CountedFile, DownloadProgress
 from cryosiam_engine.models.record import ModelRecord, read_records, write_record
@@ -58,6 +56,16 @@ class Outcome:
     error: EngineError | None = None
 
 
+@dataclass(frozen=True)
+class _Downloads:
+    """What the downloads into a folder share; `refusal`: why nothing can be written there."""
+
+    folder: Path
+    progress: DownloadProgress
+    refusal: OutputError | None = None
+    room: Room = field(default_factory=Room)
+
+
 def download_models(
     models: list[PublishedModel], folder: Path, progress: DownloadProgress
 ) -> list[Outcome]:
@@ -68,36 +76,42 @@ def download_models(
     models
         Which ones.
     folder
-        Is made where missing. A model that lies in it is verified and left as it is.
+        Is made where missing. A model that lies in it is verified and left as it is, also where
+        nothing can be written.
     progress
         Counts the bytes.
 
     Raises
     ------
     OutputError
-        When the folder cannot be written.
+        When the folder cannot be written and none of the models is in it.
     Interrupted
         When the process was asked to stop; what has arrived is kept and used the next time.
     """
     lock = folder / ".download.lock"
-    with _disk(lock):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.touch()
+    try:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.touch()
+    except OutputError as error:
+        if not any((folder / model.file).exists() for model in models):
+            raise
+        # Nobody writes there, so there is nobody to wait for either.
+        return _download_all(models, _Downloads(folder, progress, error))
+    downloads = _Downloads(folder, progress)
     try:
         with locked(lock, what=f"the folder {folder}"):
-            return _download_all(models, folder, progress)
+            return _download_all(models, downloads)
     except BusyError:
         logger.info("Waiting for another download into %s ...", folder)
     with locked(lock, what=f"the folder {folder}", wait=True):
-        return _download_all(models, folder, progress)
+        return _download_all(models, downloads)
 
 
-def _download_all(
-    models: list[PublishedModel], folder: Path, progress: DownloadProgress
-) -> list[Outcome]:
+def _download_all(models: list[PublishedModel], downloads: _Downloads) -> list[Outcome]:
     def one(model: PublishedModel) -> Outcome:
         try:
-            return Outcome(model, _bring(model, folder, progress))
+            return Outcome(model, _bring(model, downloads))
         except EngineError as error:
             return Outcome(model, "failed", error)
 
@@ -105,19 +119,22 @@ def _download_all(
         try:
             return list(threads.map(one, models))
         except BaseException:  # a signal to stop, before the threads are waited for
-            progress.stopped.set()
+            downloads.progress.stopped.set()
             threads.shutdown(cancel_futures=True)
             raise
 
 
-def _bring(model: PublishedModel, folder: Path, progress: DownloadProgress) -> State:
+def _bring(model: PublishedModel, downloads: _Downloads) -> State:
     """Verify the model that is there, or download it."""
-    path, record = folder / model.file, read_records(folder).get(model.file)
+    path = downloads.folder / model.file
+    record = read_records(downloads.folder).get(model.file)
     if path.exists():
-        return _judge(model, path, record)
+        return _judge(model, path, record, downloads)
+    if downloads.refusal is not None:
+        raise downloads.refusal
     revision = record.revision if record else model.revision
     try:
-        remote = hub.describe(model, revision)
+        remote = hub.describe(model, revision, downloads.progress.pause)
     except UnreachableError:
         cached = hub.cached_file(model, revision)
         if cached is None:
@@ -127,30 +144,34 @@ def _bring(model: PublishedModel, folder: Path, progress: DownloadProgress) -> S
     else:
         cached = hub.cached_file(model, remote.commit)
     partial = _partial(path, remote.etag)
-    if cached is not None:
-        with _disk(path):
-            shutil.copyfile(cached, partial)
-    else:
-        _fill(model, remote, partial, progress)
+    size = remote.size if cached is None else cached.stat().st_size
+    with downloads.room.claimed(partial, size, path):
+        if cached is None:
+            _fill(model, remote, partial, path, downloads.progress)
+        else:
+            with disk_errors(path):
+                shutil.copyfile(cached, partial)
     sha256 = _check(model, remote, record, partial)
-    with _disk(path):
+    with disk_errors(path):
         partial.replace(path)
     _remember(model, remote.commit, path, sha256)
     return "downloaded"
 
 
-def _judge(model: PublishedModel, path: Path, record: ModelRecord | None) -> State:
+def _judge(
+    model: PublishedModel, path: Path, record: ModelRecord | None, downloads: _Downloads
+) -> State:
     """Say what is known about a file that is there; it is never replaced."""
     commit = record.revision if record else model.revision
     expected = model.sha256 or (record.sha256 if record else None)
     if expected is None:
         try:
-            remote = hub.describe(model, model.revision)
+            remote = hub.describe(model, model.revision, downloads.progress.pause)
         except UnreachableError as error:
             logger.warning("%s is there, but cannot be verified. %s", path.name, error.message)
             return "unverified"
         expected, commit = remote.sha256, remote.commit
-    with _disk(path):
+    with disk_errors(path):
         found = sha256_of(path)
     if expected is None:
         logger.warning("%s is there, but the hub does not tell its checksum.", path.name)
@@ -160,8 +181,10 @@ def _judge(model: PublishedModel, path: Path, record: ModelRecord | None) -> Sta
             f"{path} is not the published {model.file}: its sha256 is {found}, not {expected}.",
             remedy="Delete it, or give it another name, and run the same command again.",
         )
-    if record is None:
+    if record is None and downloads.refusal is None:
         _remember(model, commit, path, found)
+    elif record is None:
+        logger.warning("The checksum of %s is not kept: %s", path.name, downloads.refusal)
     return "verified"
 
 
@@ -176,28 +199,30 @@ def _partial(path: Path, etag: str) -> Path:
 
 
 def _fill(
-    model: PublishedModel, remote: RemoteFile, partial: Path, progress: DownloadProgress
+    model: PublishedModel,
+    remote: RemoteFile,
+    partial: Path,
+    path: Path,
+    progress: DownloadProgress,
 ) -> None:
     """Add to a partial file what it lacks."""
-    with _disk(partial):
+    with disk_errors(path):
         partial.touch()
         with partial.open("r+b") as file:
             there = file.seek(0, os.SEEK_END)
             if remote.size is not None:
                 if there > remote.size:
                     there = file.truncate(file.seek(0))
-                if shutil.disk_usage(partial.parent).free < remote.size - there:
-                    raise OSError(errno.ENOSPC, "no space left")
                 progress.expect(remote.size, there)
-            counted = cast("BinaryIO", CountedFile(file, progress))
-            hub.fetch(model, remote, counted)
+            counted = cast("BinaryIO", CountedFile(file, path, progress))
+            hub.fetch(model, remote, counted, progress.pause)
 
 
 def _check(
     model: PublishedModel, remote: RemoteFile, record: ModelRecord | None, partial: Path
 ) -> str:
     """Give the SHA-256 of what has arrived, or delete it where it is not what it should be."""
-    with _disk(partial):
+    with disk_errors(partial):
         found = sha256_of(partial)
     expected = model.sha256 or (record.sha256 if record else None) or remote.sha256
     if expected is None:
@@ -217,22 +242,3 @@ def _remember(model: PublishedModel, commit: str, path: Path, sha256: str) -> No
     size = path.stat().st_size
     record = ModelRecord(model.file, sha256, size, model.repository, commit, now)
     write_record(path.parent, record)
-
-
-@contextmanager
-def _disk(path: Path) -> Iterator[None]:
-    """Errors of the disk in the words of somebody who downloads models."""
-    try:
-        yield
-    except EngineError:
-        raise
-    except OSError as error:
-        refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if refused:
-            remedy = "Choose a folder that you may write to with --folder, or ask its owner."
-        else:
-            remedy = "Then run the same command again: it goes on where it stopped."
-            remedy = f"{'Free space' if full else 'Check the disk'}. {remedy}"
-        reason = error.strerror or str(error)
-        raise OutputError(f"{path.name} in {path.parent}: {reason}.", remedy=remedy) from error

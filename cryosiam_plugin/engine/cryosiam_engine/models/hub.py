@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from dataclasses import dataclass
-from http.client import PARTIAL_CONTENT
+from http.client import PARTIAL_CONTENT, REQUESTED_RANGE_NOT_SATISFIABLE
 from pathlib import Path
 from typing import BinaryIO
 
 from cryosiam_engine import __version__
 from cryosiam_engine.errors import DownloadError, EngineError
-from cryosiam_engine.models.answers import endpoint, patiently
+from cryosiam_engine.models.answers import Pause, endpoint, patiently, status_of
 from cryosiam_engine.models.registry import PublishedModel
 
 logger = logging.getLogger(__name__)
 
-#: Broken connections in a row that bring nothing before a download is given up.
-_LOST = 4
+#: Tries in a row that bring nothing new before a download is given up, and seconds between them.
+_LOST, _BETWEEN = 4, 1.0
 #: How the engine introduces itself.
 _LIBRARY = "cryosiam-engine"
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -55,7 +54,7 @@ class RemoteFile:
         return self.etag if _SHA256.fullmatch(self.etag) else None
 
 
-def describe(model: PublishedModel, revision: str) -> RemoteFile:
+def describe(model: PublishedModel, revision: str, pause: Pause) -> RemoteFile:
     """Ask the hub about a model's file.
 
     Parameters
@@ -64,6 +63,8 @@ def describe(model: PublishedModel, revision: str) -> RemoteFile:
         Which one.
     revision
         Branch, tag or commit.
+    pause
+        Waits so many seconds.
 
     Raises
     ------
@@ -76,7 +77,9 @@ def describe(model: PublishedModel, revision: str) -> RemoteFile:
 
     url = _url(model, revision)
     answer = patiently(
-        model, lambda: get_hf_file_metadata(url, library_name=_LIBRARY, library_version=__version__)
+        model,
+        lambda: get_hf_file_metadata(url, library_name=_LIBRARY, library_version=__version__),
+        pause,
     )
     if not answer.commit_hash or not answer.etag:
         raise DownloadError(
@@ -87,7 +90,7 @@ def describe(model: PublishedModel, revision: str) -> RemoteFile:
     return RemoteFile(_url(model, answer.commit_hash), answer.commit_hash, answer.etag, answer.size)
 
 
-def fetch(model: PublishedModel, remote: RemoteFile, file: BinaryIO) -> None:
+def fetch(model: PublishedModel, remote: RemoteFile, file: BinaryIO, pause: Pause) -> None:
     """Add to a file what it lacks.
 
     Parameters
@@ -98,37 +101,63 @@ def fetch(model: PublishedModel, remote: RemoteFile, file: BinaryIO) -> None:
         As :func:`describe` gave it.
     file
         Open for writing, at the end of what is there already.
+    pause
+        Waits so many seconds.
 
     Raises
     ------
     UnreachableError
         When the connection is lost for good.
     DownloadError
-        When the hub refuses.
+        When the hub refuses, or less comes than the file has.
+    OutputError
+        When the file cannot be written.
     """
-    from huggingface_hub.utils import HfHubHTTPError
-
-    lost = 0
+    # Across the tries of `patiently`. A server that begins anew brings nothing new until it is
+    # beyond what was there before.
+    lost, furthest = 0, file.tell()
 
     def go_on() -> None:
-        nonlocal lost
+        nonlocal lost, furthest
         # More than there should be is for the checksum to tell.
         while remote.size is None or file.tell() < remote.size:
-            before = file.tell()
-            try:
-                _receive(remote, file)
-                if remote.size is None:
-                    return
-            except (EngineError, HfHubHTTPError):
-                raise
-            except Exception as error:
-                lost = 0 if file.tell() > before else lost + 1
-                if lost == _LOST:
-                    raise
-                logger.debug("%s: going on at %d after: %s", model.file, file.tell(), error)
-                time.sleep(1)
+            failure = _attempt(remote, file)
+            if failure is None and (remote.size is None or file.tell() >= remote.size):
+                return
+            lost = 0 if file.tell() > furthest else lost + 1
+            furthest = max(furthest, file.tell())
+            if lost == _LOST:
+                raise failure or _short(model, furthest, remote.size)
+            why = failure or "less came than was announced"
+            logger.debug("%s: going on at %d after: %s", model.file, file.tell(), why)
+            pause(_BETWEEN)
 
-    patiently(model, go_on)
+    patiently(model, go_on, pause)
+
+
+def _short(model: PublishedModel, there: int, size: int | None) -> DownloadError:
+    return DownloadError(
+        f"The hub, or a proxy on the way, sends only {there} of {size} bytes of {model.file}.",
+        remedy="Run the same command later, or from another network: it goes on where it stopped. "
+        "If it says the same again, a proxy keeps half a copy, which is for its owner to delete.",
+    )
+
+
+def _attempt(remote: RemoteFile, file: BinaryIO) -> Exception | None:
+    """Append what a file lacks, as far as the connection lasts; give what broke it, if anything."""
+    from huggingface_hub.utils import HfHubHTTPError
+
+    try:
+        _receive(remote, file)
+    except EngineError:
+        raise
+    except HfHubHTTPError as error:
+        # What the file has already is all that there is, for this server.
+        if status_of(error) != REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise
+    except Exception as error:  # of the library beneath, which is another in each version
+        return error
+    return None
 
 
 def _receive(remote: RemoteFile, file: BinaryIO) -> None:

@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, TextIO
 
@@ -13,6 +14,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from cryosiam_engine.errors import EngineError
+from cryosiam_engine.models.disk import disk_errors
 from cryosiam_engine.progress import LINE_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -79,20 +81,37 @@ class DownloadProgress:
                 self._last_line = time.monotonic()
                 logger.info("%.0f of %.0f MB", self._done / 1e6, self._total / 1e6)
 
+    def pause(self, seconds: float) -> None:
+        """Wait, but not longer than the downloads go on.
+
+        Raises
+        ------
+        EngineError
+            When the downloads are stopped.
+        """
+        if self.stopped.wait(seconds):
+            raise _stopped()
+
 
 class CountedFile:
     """A file whose writing is counted, and ends when the downloads are stopped.
+
+    What the disk refuses is told as such: whoever fills the file from a network would else take
+    it for an error of the network.
 
     Parameters
     ----------
     file
         Open for writing.
+    path
+        What it will be called, for messages.
     progress
         What counts.
     """
 
-    def __init__(self, file: BinaryIO, progress: DownloadProgress) -> None:
+    def __init__(self, file: BinaryIO, path: Path, progress: DownloadProgress) -> None:
         self._file = file
+        self._path = path
         self._progress = progress
 
     def write(self, piece: bytes) -> int:
@@ -102,10 +121,13 @@ class CountedFile:
         ------
         EngineError
             When the downloads are stopped.
+        OutputError
+            When the disk is full or broken.
         """
         if self._progress.stopped.is_set():
-            raise EngineError("The download was stopped.")
-        self._file.write(piece)
+            raise _stopped()
+        with disk_errors(self._path):
+            self._file.write(piece)
         self._progress.count(len(piece))
         return len(piece)
 
@@ -114,12 +136,30 @@ class CountedFile:
         return self._file.tell()
 
     def seek(self, position: int, whence: int = 0) -> int:
-        """Go to another position, which takes back what was counted behind it."""
+        """Go to another position, which takes back what was counted behind it.
+
+        Raises
+        ------
+        OutputError
+            When the disk is full or broken: what was written before goes there now.
+        """
         before = self._file.tell()
-        now = self._file.seek(position, whence)
+        with disk_errors(self._path):
+            now = self._file.seek(position, whence)
         self._progress.count(now - before)
         return now
 
     def truncate(self, size: int | None = None) -> int:
-        """Cut the file off."""
-        return self._file.truncate(size)
+        """Cut the file off.
+
+        Raises
+        ------
+        OutputError
+            When the disk is full or broken.
+        """
+        with disk_errors(self._path):
+            return self._file.truncate(size)
+
+
+def _stopped() -> EngineError:
+    return EngineError("The download was stopped.")
