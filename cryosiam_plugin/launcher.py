@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterable, Mapping, Sequence
 
-from cryosiam_plugin.binds import bind_options, bind_paths
 from cryosiam_plugin.constants import CRYOSIAM_MODELS
 from cryosiam_plugin.container_checks import has_nvidia_gpu
-from cryosiam_plugin.image_digest import image_variables
 from cryosiam_plugin.runtime import (
     LaunchError,
     LaunchSettings,
@@ -25,6 +23,7 @@ from cryosiam_plugin.runtime import (
     find_apptainer,
     try_runtime,
 )
+from cryosiam_plugin.slurm_core import BindError, bind_options, bind_paths, image_variables
 
 __all__ = [
     "EngineCommand",
@@ -123,7 +122,7 @@ def engine_command(
     Raises
     ------
     LaunchError
-        As :func:`choose_runtime`.
+        As :func:`try_runtime`; when the container cannot be shown what it needs.
     """
     choice = try_runtime(settings)
     if choice.remark:
@@ -206,6 +205,9 @@ def _container_start(
     """The words that start the engine in the container."""
     program = find_apptainer(settings) or settings.apptainer
     words = [program, "exec", *(["--nv"] if gpu_support else [])]
-    words += bind_options([Path.cwd(), *seen])
+    try:
+        words += bind_options([Path.cwd(), *seen])
+    except BindError as error:
+        raise LaunchError(error.message, remedy=error.remedy) from error
     words += [word for bind in settings.extra_binds for word in ("--bind", bind)]
     return [*words, "--pwd", str(Path.cwd()), settings.sif, "cryosiam-engine"]

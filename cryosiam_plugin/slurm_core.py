@@ -1,4 +1,4 @@
-"""The engine's package for job arrays on Slurm, for the host: one copy of the code, two users.
+"""The engine's code for job arrays and containers, for the host: one copy of it, two users.
 
 The engine itself cannot be imported here: it needs a newer Python, and other packages. Its
 ``slurm`` folder needs neither. It becomes a part of this plugin under the plugin's own name, so
@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 __path__ = [str(Path(__file__).parent / "engine" / "cryosiam_engine" / "slurm")]
 
 if TYPE_CHECKING:
+    from cryosiam_engine.slurm.binds import BindError, bind_options, bind_paths
     from cryosiam_engine.slurm.errors import SlurmError
     from cryosiam_engine.slurm.files import last_words, only_one, write_json
-    from cryosiam_engine.slurm.follower import Follower, Poll
+    from cryosiam_engine.slurm.follower import Follower, Poll, poll_interval
+    from cryosiam_engine.slurm.image_digest import image_variables
     from cryosiam_engine.slurm.journal import Failure, Journal
     from cryosiam_engine.slurm.plan import Item
-    from cryosiam_engine.slurm.programs import SlurmPrograms
+    from cryosiam_engine.slurm.programs import SlurmPrograms, is_passing, submit_environment
     from cryosiam_engine.slurm.progress import Progress, clock_time, in_words
     from cryosiam_engine.slurm.reasons import (
         KILLED,
@@ -34,12 +36,14 @@ if TYPE_CHECKING:
     from cryosiam_engine.slurm.script import LOGS
     from cryosiam_engine.slurm.settings import JobSettings
 else:
+    from cryosiam_plugin.slurm_core.binds import BindError, bind_options, bind_paths
     from cryosiam_plugin.slurm_core.errors import SlurmError
     from cryosiam_plugin.slurm_core.files import last_words, only_one, write_json
-    from cryosiam_plugin.slurm_core.follower import Follower, Poll
+    from cryosiam_plugin.slurm_core.follower import Follower, Poll, poll_interval
+    from cryosiam_plugin.slurm_core.image_digest import image_variables
     from cryosiam_plugin.slurm_core.journal import Failure, Journal
     from cryosiam_plugin.slurm_core.plan import Item
-    from cryosiam_plugin.slurm_core.programs import SlurmPrograms
+    from cryosiam_plugin.slurm_core.programs import SlurmPrograms, is_passing, submit_environment
     from cryosiam_plugin.slurm_core.progress import Progress, clock_time, in_words
     from cryosiam_plugin.slurm_core.reasons import (
         KILLED,
@@ -59,6 +63,7 @@ __all__ = [
     "LOCK",
     "LOGS",
     "OUT_OF_MEMORY",
+    "BindError",
     "Failure",
     "Follower",
     "Item",
@@ -71,12 +76,18 @@ __all__ = [
     "SlurmRun",
     "TaskEnd",
     "Words",
+    "bind_options",
+    "bind_paths",
     "clock_time",
+    "image_variables",
     "in_words",
+    "is_passing",
     "judge_end",
     "last_words",
     "only_one",
+    "poll_interval",
     "remedy",
     "retry_failed",
+    "submit_environment",
     "write_json",
 ]

@@ -13,8 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-
-from cryosiam_plugin.image_digest import image_variables
+from cryosiam_plugin.slurm_core.image_digest import image_variables
 
 #: An ordinary user of this computer.
 NOBODY = 65534

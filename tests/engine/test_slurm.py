@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import csv
+import hashlib
+import itertools
 import math
 import os
 import re
@@ -439,24 +442,54 @@ def test_only_one_follows(tmp_path: Path) -> None:
         assert (mine, too) == (True, False)
 
 
-def test_the_container_sees_what_the_configuration_names(tmp_path: Path) -> None:
-    real, link = tmp_path / "real, data", tmp_path / "links"
-    for folder in (real, link):
-        folder.mkdir()
-    (real / "TS_01.mrc").touch()
-    (link / "TS_01.mrc").symlink_to(real / "TS_01.mrc")
-    (tmp_path / "engine.sif").touch()
-    paths = list(paths_in({"a": {"b": [link / "TS_01.mrc"]}, "c": "text"}))
-    line = engine_words(
-        container=str(tmp_path / "engine.sif"), python=None, paths=paths, use_gpu=True
-    )
+def bound(line: str) -> set[str]:
+    """What the container sees, by the words that start it."""
     words = shlex.split(line)
-    assert words[1:3] == ["exec", "--nv"]
-    assert words[-2:] == [str(tmp_path / "engine.sif"), "cryosiam-engine"]
-    for folder in (real, link):
-        assert f'type=bind,"source={folder}","destination={folder}"' in words
+    found = {value for option, value in itertools.pairwise(words) if option == "--bind"}
+    for option, value in itertools.pairwise(words):
+        if option == "--mount":
+            [fields] = csv.reader([value], strict=True)
+            found.add(fields[1].removeprefix("source="))
+    return found
+
+
+def test_the_container_sees_what_the_configuration_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where the links in its folders lead, over every hop; results are made where they are."""
+    disk, shelf, links, here = (tmp_path / n for n in ("a disk, old", "shelf", "links", "here"))
+    for folder in (disk, shelf, links, here):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    (disk / "TS_01.mrc").touch()
+    (shelf / "TS_01.mrc").symlink_to(disk / "TS_01.mrc")
+    (links / "TS_01.mrc").symlink_to("../shelf/TS_01.mrc")
+    (links / "system").symlink_to("/etc")
+    (links / "gone.mrc").symlink_to(tmp_path / "gone" / "gone.mrc")
+    (tmp_path / "engine.sif").write_bytes(b"image")
+    new = tmp_path / "results" / "of today"
+    paths = list(paths_in({"a": {"b": [links]}, "c": "text", "d": new}))
+    line = engine_words(
+        container=str(tmp_path / "engine.sif"), python=None, paths=paths[:1], use_gpu=True
+    )
+    assert bound(line) == set(map(str, (disk, shelf, links, here)))
+    words = shlex.split(line)
+    digest = hashlib.sha256(b"image").hexdigest()
+    told = [f"CRYOSIAM_IMAGE={tmp_path}/engine.sif", f"CRYOSIAM_IMAGE_SHA256={digest}"]
+    assert words[:3] == ["env", *told]
+    assert words[4:6] == ["exec", "--nv"]
+    assert words[-4:] == ["--pwd", str(here), str(tmp_path / "engine.sif"), "cryosiam-engine"]
+    line = engine_words(
+        container=str(tmp_path / "engine.sif"), python=None, paths=paths, use_gpu=False
+    )
+    assert bound(line) == {str(tmp_path)}, "the results' folder is not there yet"
+    assert "--nv" not in line
     with pytest.raises(ConfigurationError, match="No such image"):
         engine_words(container="no.sif", python=None, paths=[], use_gpu=False)
+    with pytest.raises(ConfigurationError, match=r"The folder /opt cannot be shown"):
+        engine_words(
+            container=str(tmp_path / "engine.sif"), python=None, paths=[Path("/opt")], use_gpu=False
+        )
 
 
 def test_a_warning_of_the_time_limit_interrupts() -> None:

@@ -1,23 +1,26 @@
 from __future__ import annotations
 
+import csv
 import os
+import re
 import shlex
 import stat
 import subprocess
 import sys
 import tempfile
 import textwrap
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from cryosiam_plugin.slurm_core.binds import BindError, bind_options, bind_paths
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyworkflow.utils import Environ
 from pyworkflow.utils.process import buildRunCommand
 
 from cryosiam_plugin import container_checks, launcher
-from cryosiam_plugin.binds import bind_options, bind_paths
 from cryosiam_plugin.launcher import (
     HIDDEN,
     LaunchError,
@@ -55,6 +58,12 @@ NASTY = [
     "{a,b}",
     "tab\there",
     "a:b,c",
+    "a^b",
+    "trailing ",
+    " leading",
+    "trailing tab\t",
+    "back\\",
+    "ro",
 ]
 # Everything that can be a file's name.
 NAMES = st.text(
@@ -225,7 +234,7 @@ def test_a_cache_of_the_users_choice_is_seen_by_the_container(tmp_path: Path, mo
     cache = tmp_path / "fast disk" / "cache"
     cache.mkdir(parents=True)
     monkeypatch.setenv("CRYOSIAM_CACHE", str(cache))
-    assert str(cache) in shlex.split(run_in(container(tmp_path / "bin"), tmp_path))
+    assert str(cache) in bound(shlex.split(run_in(container(tmp_path / "bin"), tmp_path)))
 
 
 def test_a_scratch_disk_is_seen_by_the_container(tmp_path: Path) -> None:
@@ -340,19 +349,44 @@ def test_every_folder_may_have_a_nasty_name(name: str, tmp_path: Path) -> None:
 
 
 def bound(words: list[str]) -> list[str]:
-    """The folders that apptainer would bind: --bind as it is, --mount as comma-separated values."""
-    import csv
-
+    """What apptainer would bind, by the rules of its own parsers of these two options."""
     found = []
     for option, value in zip(words, words[1:]):
         if option == "--bind":
-            assert not set(value) & set(':,"')
-            found.append(value)
+            found += sources_of_bind(value)
         if option == "--mount":
-            fields = dict(field.split("=", 1) for field in next(csv.reader([value], strict=True)))
-            assert fields["type"] == "bind"
-            assert fields["source"] == fields["destination"]
-            found.append(fields["source"])
+            found += sources_of_mount(value)
+    return found
+
+
+def sources_of_bind(value: str) -> list[str]:
+    """Of one without a destination: pkg/runtime/engine/apptainer/config/bind.go.
+
+    Commas and ^ part it, colons too; every part is trimmed; a backslash at the end of one is a
+    comma that joins it to the next.
+    """
+    sources, waiting = [], ""
+    # Before Apptainer 1.4 a comma-separated line was taken apart first.
+    [parts] = csv.reader([value], strict=True)
+    for part in (match.strip() for text in parts for match in re.findall("[^,^:]+:?", text)):
+        assert not part.endswith(":"), "what follows would be a destination"
+        if part.endswith("\\") and not waiting:
+            waiting = f"{part[:-1]},"
+        else:
+            sources.append(waiting + part)
+            waiting = ""
+    return sources + ([waiting] if waiting else [])
+
+
+def sources_of_mount(value: str) -> list[str]:
+    """Comma-separated values as Go reads them: mount.go beside it."""
+    records = csv.reader([value.replace("\r\n", "\n")], strict=True)
+    found = []
+    for record in records:
+        fields = dict(field.split("=", 1) for field in record)
+        assert fields["type"] == "bind"
+        assert fields["source"] == fields["destination"]
+        found.append(fields["source"])
     return found
 
 
@@ -404,6 +438,98 @@ def test_the_root_is_never_bound() -> None:
     assert bind_options([Path("/")]) == []
 
 
+@settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
+@given(name=NAMES | st.text('a ^\\,:"\t\r\n=', min_size=1, max_size=6))
+@example(name="a^b")
+@example(name="trailing ")
+@example(name="\u00a0")
+@example(name="back\\")
+@example(name="line\r\nend")
+def test_apptainer_binds_that_folder_and_no_other(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir(exist_ok=True)
+    try:
+        options = bind_options([folder])
+    except BindError as error:
+        assert "\r\n" in name
+        assert "Rename" in error.remedy
+        return
+    assert "\r\n" not in name
+    assert bound(options) == [str(folder)]
+
+
+#: What an image of this engine cannot do without, wherever its base comes from.
+IMAGES_OWN = (
+    "/opt/cryosiam/bin/python",
+    "/opt/cryosiam/lib/python3.11/site-packages/torch/__init__.py",
+    "/usr/bin/python3.11",
+    "/usr/lib/python3.11/os.py",
+    "/usr/local/bin/python3.11",
+    "/usr/local/lib/python3.11/os.py",
+    "/usr/lib/x86_64-linux-gnu/libc.so.6",
+    "/lib64/ld-linux-x86-64.so.2",
+    "/bin/sh",
+    "/etc/cryosiam-image.json",
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/proc/self/status",
+    "/sys/devices",
+    "/dev/null",
+)
+
+
+def files_of_the_system() -> list[Path]:
+    """Some real files where the image has its own things, of every folder that has any."""
+    places = {Path(own).parent for own in IMAGES_OWN} | {
+        parent for own in IMAGES_OWN for parent in Path(own).parents
+    }
+    found = []
+    for place in sorted(places):
+        with suppress(OSError):
+            found += [path for path in sorted(place.iterdir())[:40] if path.is_file()]
+    # A process's own files are others for everybody who looks.
+    return [path for path in found if path.parts[1] not in ("dev", "proc")]
+
+
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_nothing_of_the_images_own_is_hidden(data, tmp_path: Path) -> None:
+    """Whatever is read on the host, and wherever links lead."""
+    drawn = data.draw(st.lists(st.sampled_from(files_of_the_system()), min_size=1, max_size=4))
+    with tempfile.TemporaryDirectory(dir=tmp_path) as place:
+        links = [Path(place) / f"{i}.mrc" for i in range(len(drawn))]
+        for link, path in zip(links, drawn):
+            link.symlink_to(path)
+        folders = bind_paths([*drawn, *links])
+        for path in [*drawn, *links]:
+            assert readable(path, folders)
+    asked = {*drawn, *(path.resolve() for path in drawn)}
+    for folder in folders:
+        hidden = [own for own in IMAGES_OWN if folder == Path(own) or folder in Path(own).parents]
+        assert not hidden or folder in asked, f"{folder} hides {hidden}"
+
+
+@pytest.mark.parametrize(
+    "folder", ["/opt", "/usr", "/etc", "/lib", "/bin", "/usr/lib", "/usr/local", "/etc/ssl/certs"]
+)
+def test_a_folder_that_the_image_has_too_is_refused(folder: str, tmp_path: Path) -> None:
+    if not Path(folder).is_dir():
+        pytest.skip(f"no {folder} here")
+    with pytest.raises(BindError, match=f"The folder {folder} cannot be shown"):
+        bind_paths([tmp_path, Path(folder)])
+    with pytest.raises(LaunchError) as caught:
+        run_in(container(tmp_path / "bin", models=folder), tmp_path)
+    assert folder in caught.value.message
+    assert "folder of another name" in caught.value.remedy
+    run_in(native(tmp_path / "bin"), tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["/opt/data", "/usr/local/data", "/opt/cryosiam/models", "/srv"])
+def test_a_folder_beside_the_images_own_is_seen(folder: str, monkeypatch) -> None:
+    monkeypatch.setattr(Path, "is_dir", lambda self: str(self) in (folder, "/"))
+    monkeypatch.setattr(Path, "exists", lambda self: True)
+    assert bind_paths([Path(folder) / "TS_01.mrc"]) == [Path(folder)]
+
+
 @st.composite
 def chains_of_links(draw) -> tuple[list[str], list[bool]]:
     """Folders with any names, a link from each to the next, and which links are relative."""
@@ -452,7 +578,7 @@ def readable(path: Path, folders: list[Path]) -> bool:
             return False
         if not path.is_symlink():
             return path.exists()
-        path = path.parent / os.readlink(path)
+        path = path.parent.resolve() / os.readlink(path)
     return False
 
 

@@ -8,16 +8,20 @@ import os
 from pathlib import Path
 
 import pytest
+from cryosiam_plugin.slurm_core.image_digest import (
+    CRYOSIAM_IMAGE,
+    CRYOSIAM_IMAGE_SHA256,
+    image_variables,
+)
 
-from cryosiam_plugin import image_digest
 from cryosiam_plugin.engine_status import EngineStatus, read_status
-from cryosiam_plugin.image_digest import CRYOSIAM_IMAGE, CRYOSIAM_IMAGE_SHA256, image_variables
 from cryosiam_plugin.protocols.provenance import (
     configuration_sentence,
     engine_words,
     image_lines,
     note_engine,
 )
+from cryosiam_plugin.slurm_core import image_digest
 
 IMAGE = {"path": "/images/engine.sif", "sha256": "ab" * 32, "version": "0.1.0"}
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cryosiam_engine.errors import ConfigurationError
+from cryosiam_engine.slurm.binds import BindError, bind_options, with_links_inside
+from cryosiam_engine.slurm.image_digest import image_variables
 
 
 def engine_words(
@@ -24,14 +26,15 @@ def engine_words(
     python
         That Python; None for the one that runs this.
     paths
-        Files and folders that a container must see.
+        Files and folders that a container must see, with what links in the folders lead to,
+        beside the current folder. Of what is not there yet it sees where it will be made.
     use_gpu
         Whether the container gets the host's GPUs.
 
     Raises
     ------
     ConfigurationError
-        When the image, or the Python, is not there.
+        When the image, or the Python, is not there, or a folder would hide the image's own.
     """
     if container is None:
         program = python or sys.executable
@@ -43,8 +46,19 @@ def engine_words(
         raise ConfigurationError(f"No such image: {image}.", remedy="Correct --container.")
     # By name: where the programs are may differ between here and the nodes.
     name = next((n for n in ("apptainer", "singularity") if shutil.which(n)), "apptainer")
-    words = [name, "exec", *(["--nv"] if use_gpu else []), *_binds(paths)]
+    try:
+        binds = bind_options([Path.cwd(), *with_links_inside(map(_there, paths))])
+    except BindError as error:
+        raise ConfigurationError(error.message, remedy=error.remedy) from error
+    told = (f"{variable}={value}" for variable, value in image_variables(str(image)).items())
+    words = ["env", *told, name, "exec", *(["--nv"] if use_gpu else []), *binds]
     return shlex.join([*words, "--pwd", str(Path.cwd()), str(image), "cryosiam-engine"])
+
+
+def _there(path: Path) -> Path:
+    """`path`, or what there is of the way to it."""
+    path = path.absolute()
+    return next((place for place in (path, *path.parents) if place.exists()), path)
 
 
 def paths_in(values: Any) -> Iterator[Path]:
@@ -57,17 +71,3 @@ def paths_in(values: Any) -> Iterator[Path]:
     elif isinstance(values, list | tuple):
         for value in values:
             yield from paths_in(value)
-
-
-def _binds(paths: Iterable[Path]) -> Iterator[str]:
-    """Bind folders under their own names, with those that links lead to."""
-    folders: set[Path] = set()
-    for path in paths:
-        for place in (path.absolute(), path.resolve()):
-            folders.add(place if place.is_dir() else place.parent)
-    folders.discard(Path("/"))
-    for folder in sorted(folders):
-        if not folder.is_dir() or any(parent in folders for parent in folder.parents):
-            continue
-        text = str(folder).replace('"', '""')
-        yield from ("--mount", f'type=bind,"source={text}","destination={text}"')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -48,7 +49,7 @@ def new_run(args: argparse.Namespace) -> SlurmRun:
     items = _items(config, args)
     settings_of(args).check()
     folder = _new_folder(config.prediction_folder.absolute() / RUNS, args.job)
-    return SlurmRun.create(folder, _journal(config, args, folder), items)
+    return SlurmRun.create(folder, _journal(config, args, folder, items), items)
 
 
 def _items(config: RunConfig, args: argparse.Namespace) -> list[Item]:
@@ -60,13 +61,15 @@ def _items(config: RunConfig, args: argparse.Namespace) -> list[Item]:
     return [Item(stem_of(path, config.file_extension), str(path.absolute())) for path in paths]
 
 
-def _journal(config: RunConfig, args: argparse.Namespace, folder: Path) -> Journal:
+def _journal(
+    config: RunConfig, args: argparse.Namespace, folder: Path, items: Iterable[Item]
+) -> Journal:
     nodes, processes = _shape_of_training(config, args)
     settings = settings_of(args, nodes=nodes, processes=processes)
     is_training = args.job in TRAININGS
     options = ["--config_file", str(_keep_config(args.config_file, folder)), *_options(args)]
     restart = ["--config_file", str(_keep_config(args.config_file, folder, resume=True))]
-    paths = [*paths_in(config.model_dump()), *map(Path, getattr(args, "filename", [])), Path.cwd()]
+    tomograms = (Path(item.filename) for item in items if item.filename)
     return Journal(
         name=f"{args.job}-{secrets.token_hex(4)}",
         command=args.job,
@@ -75,7 +78,7 @@ def _journal(config: RunConfig, args: argparse.Namespace, folder: Path) -> Journ
         engine=engine_words(
             container=args.container,
             python=args.native,
-            paths=[*paths, folder],
+            paths=[*paths_in(config.model_dump()), *tomograms, folder],
             use_gpu=bool(args.gres or args.gpus_per_task),
         ),
         work_folder=str(Path.cwd()),
