@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cryosiam_engine import origin
 from cryosiam_engine.checkpoint import load_checkpoint
 from cryosiam_engine.cli import main
 from cryosiam_engine.config import CONFIGS, RunConfig, validate_keys
@@ -24,7 +27,7 @@ from cryosiam_engine.models import (
     published_models,
     to_json,
 )
-from cryosiam_engine.models.advice import for_missing
+from cryosiam_engine.models.advice import download_command, for_missing, without_internet
 from cryosiam_engine.models.record import ModelRecord, check_record, read_records, write_record
 from cryosiam_engine.models.verify import verify_folder
 
@@ -327,6 +330,70 @@ def test_a_missing_published_model_is_told_with_the_command(tmp_path):
     assert command in by_name
     assert "demo-lamella" in for_missing(tmp_path / "demo_lamella.safetensors")
     assert for_missing(tmp_path / "mine.ckpt") == ""
+
+
+@pytest.fixture
+def in_container(monkeypatch, tmp_path) -> str:
+    """Signs of a container made from the engine's image."""
+    image = str(tmp_path / "engine 1.sif")
+    for name in ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER", origin.IMAGE):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(origin, "IMAGE_LABELS", tmp_path / "image.json")
+    (tmp_path / "image.json").write_text('{"version": "0.1.0"}')
+    monkeypatch.setenv("APPTAINER_CONTAINER", image)
+    return image
+
+
+def without_program(*argv: str) -> list[str]:
+    return ["cryosiam-engine", "models", *argv]
+
+
+def test_in_a_container_the_command_is_the_one_that_starts_it(in_container, tmp_path):
+    path = tmp_path / "models" / find_model("lamella").file
+    folder = str(path.parent)
+    download = without_program("download", "lamella", "--folder", folder)
+    started = ["apptainer", "exec", "--bind", folder, in_container, *download]
+    first, _, then = for_missing(path).removeprefix("Download it: ").partition(" && ")
+    assert shlex.split(first) == ["mkdir", "-p", folder]
+    assert shlex.split(then) == started
+    path.parent.mkdir()
+    assert shlex.split(for_missing(path).removeprefix("Download it: ")) == started
+    # Another machine has another installation.
+    lines = [shlex.split(line) for line in without_internet(MODELS[:1], path.parent).split("\n  ")]
+    verify = without_program("verify", "--folder", folder)
+    assert [*started[:5], *verify] in [line[: len(verify) + 5] for line in lines]
+    there = without_program("download", MODELS[0].name, "--folder", "models")
+    assert there in [line[: len(there)] for line in lines]
+
+
+@pytest.mark.parametrize("name", ["a:b", "a,b", 'a"b', "a b ", "a^b", "ä"])
+def test_every_folder_can_be_shown_to_the_container(name, in_container, tmp_path):
+    folder = tmp_path / name
+    folder.mkdir()
+    words = shlex.split(download_command(["lamella"], folder))
+    assert words[-2:] == ["--folder", str(folder)]
+    if name == "ä":
+        assert words[2:4] == ["--bind", str(folder)]
+        return
+    [row] = csv.reader([words[3]])
+    assert words[2] == "--mount"
+    assert row == ["type=bind", f"source={folder}", f"destination={folder}"]
+
+
+def test_the_image_is_named_as_far_as_it_is_known(in_container, monkeypatch, tmp_path):
+    def words() -> list[str]:
+        return shlex.split(download_command(["lamella"], tmp_path))
+
+    monkeypatch.setenv(origin.IMAGE, "/images/engine.sif")
+    assert words()[4] == "/images/engine.sif", "as the plugin says"
+    monkeypatch.delenv(origin.IMAGE)
+    monkeypatch.delenv("APPTAINER_CONTAINER")
+    assert words()[4] == "IMAGE"
+    monkeypatch.setenv("SINGULARITY_CONTAINER", "/images/old.sif")
+    assert words()[:5] == ["singularity", "exec", "--bind", str(tmp_path), "/images/old.sif"]
+    # Scipion's own container, with the engine in an environment in it.
+    (tmp_path / "image.json").unlink()
+    assert words()[0] == "cryosiam-engine"
 
 
 @pytest.mark.parametrize("changed", [False, True], ids=["missing", "changed"])

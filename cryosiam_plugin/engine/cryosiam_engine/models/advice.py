@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import getpass
+import os
+import re
 import shlex
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from cryosiam_engine import origin
 from cryosiam_engine.models.built_in import find_built_in
 from cryosiam_engine.models.registry import PublishedModel, published_models
+
+_PLAIN = re.compile(r"[\w./+@%=~-]+")
 
 
 def download_command(names: Sequence[str], folder: Path) -> str:
     """The command that downloads models into a folder, for a shell.
+
+    From inside of a container it is the one that starts the container: who reads it has a shell
+    outside, where there is no ``cryosiam-engine``.
 
     Parameters
     ----------
@@ -22,7 +30,11 @@ def download_command(names: Sequence[str], folder: Path) -> str:
     folder
         Where they are kept.
     """
-    return shlex.join(["cryosiam-engine", "models", "download", *names, "--folder", str(folder)])
+    words = ["cryosiam-engine", "models", "download", *names, "--folder", str(folder)]
+    # A folder that is not there cannot be shown to a container.
+    is_made_first = _image() is not None and not folder.is_dir()
+    made = f"{shlex.join(['mkdir', '-p', str(folder)])} && " if is_made_first else ""
+    return made + _for_shell(words, folder)
 
 
 def without_internet(models: Sequence[PublishedModel], folder: Path) -> str:
@@ -37,6 +49,9 @@ def without_internet(models: Sequence[PublishedModel], folder: Path) -> str:
     """
     files = [model.file for model in models]
     goal = f"{_account()}:{shlex.quote(str(folder))}/"
+    verify = ["cryosiam-engine", "models", "verify", "--folder", str(folder)]
+    names = [model.name for model in models]
+    download = ["cryosiam-engine", "models", "download", *names, "--folder", "models"]
     fetch = [f"  curl --fail --location --remote-name {shlex.quote(m.url)}" for m in models]
     return "\n".join(
         [
@@ -45,10 +60,10 @@ def without_internet(models: Sequence[PublishedModel], folder: Path) -> str:
             "copy to this machine:",
             f"  scp {shlex.join(files)} {goal}",
             "and compare what 'sha256sum' says there with what this says here:",
-            f"  {shlex.join(['cryosiam-engine', 'models', 'verify', '--folder', str(folder)])}",
+            f"  {_for_shell(verify, folder)}",
             "Better, where cryosiam-engine is installed there: it verifies the files, and their",
             "checksums come along, to be compared here:",
-            f"  {download_command([model.name for model in models], Path('models'))}",
+            f"  {shlex.join(download)}",
             f"  scp models/* {goal}",
         ]
     )
@@ -78,6 +93,35 @@ def for_missing(path: Path) -> str:
     if built_in is not None:
         return f"It is built in: 'cryosiam-engine models path {built_in.name}' tells its path."
     return ""
+
+
+def _for_shell(words: Sequence[str], folder: Path) -> str:
+    """A command of the engine as it is typed on this computer; it needs to see `folder`."""
+    image = _image()
+    if image is None:
+        return shlex.join(words)
+    # Singularity does not know Apptainer's variables.
+    old = "SINGULARITY_CONTAINER" in os.environ and "APPTAINER_CONTAINER" not in os.environ
+    program = "singularity" if old else "apptainer"
+    return shlex.join([program, "exec", *_bind(str(folder)), image, *words])
+
+
+def _image() -> str | None:
+    """The image that this engine runs in; None outside of one.
+
+    A container without the engine's own marks is somebody else's, around Scipion for instance.
+    """
+    if not (os.environ.get(origin.IMAGE) or origin.IMAGE_LABELS.is_file()):
+        return None
+    return (origin.container_image() or {}).get("path", "IMAGE")
+
+
+def _bind(folder: str) -> list[str]:
+    # --bind changes or splits other names; --mount takes them, in quotes.
+    if _PLAIN.fullmatch(folder):
+        return ["--bind", folder]
+    quoted = folder.replace('"', '""')
+    return ["--mount", f'type=bind,"source={quoted}","destination={quoted}"']
 
 
 def _counted(files: Sequence[str]) -> str:
