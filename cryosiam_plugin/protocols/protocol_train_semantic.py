@@ -35,7 +35,13 @@ from cryosiam_plugin.protocols.training_form import (
     defineTrainingGpuParams,
     defineTrainingParams,
 )
-from cryosiam_plugin.protocols.training_inputs import check_grey_values, listed, pairs_of
+from cryosiam_plugin.protocols.training_inputs import (
+    INPUTS_FILE,
+    check_grey_values,
+    listed,
+    note_inputs,
+    pairs_of,
+)
 from cryosiam_plugin.protocols.training_method_form import (
     defineAugmentationParams,
     defineMethodParams,
@@ -113,6 +119,7 @@ class ProtCryosiamTrainSemantic(TrainingReport, TrainingSettings, TrainingRuns, 
         """Put tomograms and masks where the engine finds them, if they fit each other."""
         stopForgottenEngines(self._configFile())
         pairs, left_out = pairs_of(self.inputTomograms.get(), self.inputMasks.get())
+        note_inputs(Path(self._getExtraPath(INPUTS_FILE)), pairs, has_begun=self._hasBegun())
         self._writeTrainingConfiguration()
         for folder in (self._inputFolder(), self._maskFolder()):
             # Of other tomograms, before a change.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Sequence
@@ -10,7 +11,10 @@ import mrcfile
 import numpy as np
 
 from cryosiam_plugin.convert import label_table_of
+from cryosiam_plugin.convert.whole_files import replacing
 
+#: Of the run's folder: which files it learns from.
+INPUTS_FILE = "inputs.json"
 #: Voxel sizes that differ by a smaller share are the same, rounded.
 VOXEL_SIZE_SHARE = 0.01
 #: Denoised tomograms run from 0 to 1; so many voxels of the middle slice may lie outside.
@@ -76,6 +80,57 @@ def listed(names: Sequence[str]) -> str:
     """Names for a message; not more than fit into it."""
     rest = len(names) - _LISTED
     return ", ".join(names[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def files_of_pairs(pairs: Sequence[Pair]) -> dict[str, dict[str, str]]:
+    """Files of the tomograms and of their masks, by tsId, as the project names them."""
+    return {
+        "tomograms": {pair.tomogram.getTsId(): pair.tomogram.getFileName() for pair in pairs},
+        "masks": {pair.mask.getTsId(): pair.mask.getFileName() for pair in pairs},
+    }
+
+
+def note_inputs(note: Path, pairs: Sequence[Pair], *, has_begun: bool) -> None:
+    """Note which files a training learns from; refuse to go on with others.
+
+    Parameters
+    ----------
+    note
+        The file with what was noted before, if there is one: a training of an earlier version has
+        none, and then only the engine compares what the files hold.
+    pairs
+        What it learns from now.
+    has_begun
+        Whether it has learned something already.
+
+    Raises
+    ------
+    TrainingInputError
+        Saying which input was changed since it began.
+    """
+    try:
+        before = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = None
+    if has_begun and isinstance(before, dict):
+        _check_unchanged(before, pairs)
+    with replacing(note) as partial:
+        partial.write_text(json.dumps(files_of_pairs(pairs), indent=1), encoding="utf-8")
+
+
+def _check_unchanged(before: Mapping[str, Any], pairs: Sequence[Pair]) -> None:
+    for kind, files in files_of_pairs(pairs).items():
+        noted = before.get(kind)
+        if not isinstance(noted, dict) or noted == files:
+            continue
+        tsIds = sorted({*noted, *files})
+        changed = [tsId for tsId in tsIds if noted.get(tsId) != files.get(tsId)]
+        raise TrainingInputError(
+            f"The {kind} are others than those that the training began with: {listed(changed)}. "
+            f"For example {changed[0]}: now {files.get(changed[0], 'none')}, before "
+            f"{noted.get(changed[0], 'none')}. Give the {kind} of then and Continue, or use "
+            "Restart to train anew on these."
+        )
 
 
 def _check_sizes(pairs: Sequence[Pair]) -> None:

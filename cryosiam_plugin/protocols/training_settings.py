@@ -171,6 +171,10 @@ class TrainingSettings(RunConfiguration):
             schedule["momentum"] = float(self.momentum.get())
         return schedule
 
+    def _hasBegun(self) -> bool:
+        """Whether there is a whole epoch to go on from."""
+        return (Path(self._predictionFolder()) / LAST_MODEL).is_file()
+
     def _writeTrainingConfiguration(self) -> None:
         """Write ``run.yaml``; refuse to go on with a training under other settings.
 
@@ -181,8 +185,7 @@ class TrainingSettings(RunConfiguration):
         """
         new = self._configuration()
         before = self._earlierConfiguration()
-        begun = (Path(self._predictionFolder()) / LAST_MODEL).is_file()
-        changed = _changes(before, new) if before and begun else []
+        changed = _changes(before, new) if before and self._hasBegun() else []
         if changed:
             raise ValueError(
                 f"Parameters were changed since the training began ({', '.join(changed)}). Set "

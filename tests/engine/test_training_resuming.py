@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+import os
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from cryosiam_engine.config.train import TrainConfig
+from cryosiam_engine.config.training import PatchesConfig
 from cryosiam_engine.errors import ConfigurationError
 from cryosiam_engine.training.command import run
+from cryosiam_engine.training.input_files import InputFile
 from cryosiam_engine.training.modules import Training
+from cryosiam_engine.training.patch_files import run as cut_patches
 from cryosiam_engine.volume import read_volume, write_mrc
 from training_runs import (
     Killed,
@@ -18,6 +25,7 @@ from training_runs import (
     same,
     step_losses,
     training_config,
+    training_values,
     weights,
     write_training_data,
 )
@@ -93,3 +101,98 @@ def test_a_training_does_not_replace_the_model_that_it_begins_with(
     assert "another log_dir" in told.value.remedy
     assert best.read_bytes() == before
     assert torch.load(best, weights_only=True)["state_dict"]
+
+
+def begun(data: Path, log: Path, **changes: object) -> TrainConfig:
+    """A training of one epoch that is gone on with: at once over, unless it is refused."""
+    config = training_config(data, log, schedule={"max_epochs": 1}, **changes)
+    run(config, arguments())
+    return config.model_copy(update={"continue_training": True})
+
+
+def change_one_voxel(path: Path) -> None:
+    """Keeps the file's size and its time of change."""
+    state = path.stat()
+    volume = np.array(read_volume(path).data)
+    volume[-1, -1, -1] = 0 if volume[-1, -1, -1] else 1
+    write_mrc(path, volume, voxel_size=10)
+    assert path.stat().st_size == state.st_size
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+
+
+@pytest.mark.parametrize("what", ["a label", "a tomogram", "a tomogram more"])
+def test_a_training_goes_on_with_its_own_files_only(data: Path, tmp_path: Path, what: str) -> None:
+    config = begun(data, tmp_path / "log")
+    before = weights(tmp_path / "log")
+    if what == "a label":
+        change_one_voxel(data / "classes" / "TS_2.mrc")
+        changed = r"labels/TS_2\.mrc changed"
+    elif what == "a tomogram":
+        change_one_voxel(data / "tomograms" / "TS_1.mrc")
+        changed = r"image/TS_1\.mrc changed"
+    else:
+        write_training_data(data, 3)
+        changed = "other tomograms"
+    with pytest.raises(ConfigurationError, match=changed) as told:
+        run(config, arguments())
+    assert "continue_training to False" in told.value.remedy
+    assert same(weights(tmp_path / "log"), before)
+
+
+def test_a_patch_more_is_noticed(data: Path, tmp_path: Path) -> None:
+    values = training_values(data, tmp_path / "log")
+    values |= {"patches_folder": str(tmp_path / "patches"), "continue_training": True}
+    values["parameters"]["data"]["patch_overlap"] = 0.0
+    values["hyper_parameters"]["max_epochs"] = 1
+    cut_patches(PatchesConfig.model_validate(values), argparse.Namespace(filename=[]))
+    config = TrainConfig.model_validate(values)
+    run(config, arguments())
+    run(config, arguments())
+    for kind in ("image", "labels"):
+        folder = tmp_path / "patches" / kind
+        shutil.copy(folder / "TS_1_z0_y0_x0.mrc", folder / "TS_1_z1_y0_x0.mrc")
+    with pytest.raises(ConfigurationError, match="image/TS_1_z1_y0_x0"):
+        run(config, arguments())
+
+
+def test_copies_of_the_files_are_the_files(data: Path, tmp_path: Path) -> None:
+    """On another node's disk, or in a project that was moved."""
+    config = begun(data, tmp_path / "log")
+    copies = {}
+    for key, folder in (("data_folder", "tomograms"), ("labels_folder", "classes")):
+        copies[key] = tmp_path / "copy" / folder
+        shutil.copytree(data / folder, copies[key], copy_function=shutil.copyfile)
+    shutil.rmtree(data)
+    assert run(config.model_copy(update=copies), arguments()).done == ["training"]
+
+
+def test_a_training_of_an_earlier_version_goes_on(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = begun(data, tmp_path / "log")
+    noted = tmp_path / "log" / "training_inputs.json"
+    noted.unlink()
+    run(config, arguments())
+    assert "not known from which files" in caplog.text
+    noted.write_text("{")
+    with pytest.raises(ConfigurationError, match="damaged"):
+        run(config, arguments())
+
+
+def test_a_large_tomogram_is_not_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "large.mrc"
+    with path.open("wb") as stream:
+        stream.truncate(300 * 2**16 + 1024)
+    noted = InputFile.of(path, "image")
+
+    def written(place: int) -> Path:
+        with path.open("r+b") as stream:
+            stream.seek(place)
+            stream.write(b"changed")
+        os.utime(path, ns=(0, place))
+        return path
+
+    assert noted.is_same(written(2**16 + 5), "image")
+    assert not noted.is_same(written(8 * 2**16 + 5), "image")
+    labels = InputFile.of(path, "labels")
+    assert not labels.is_same(written(2**16 + 50), "labels")

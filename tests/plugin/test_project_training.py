@@ -154,7 +154,7 @@ def test_a_trained_model_is_trained_further(project, tomograms, masks, trained):
     assert "the model proteasome, rubisco" in "\n".join(protocol.methods())
 
 
-def test_killed_and_stopped_trainings_go_on(project, tomograms, one_class):
+def test_killed_and_stopped_trainings_go_on(project, tomograms, masks, one_class):
     """Of one class: its model is one for lamellae too."""
     from cryosiam_plugin.protocols import ProtCryosiamLamella
 
@@ -176,6 +176,16 @@ def test_killed_and_stopped_trainings_go_on(project, tomograms, one_class):
     project.launch(protocol)
     assert "parameters.data.patch_size" in project.again(protocol).getErrorMessage()
     protocol.patchSize.set(32)
+
+    # Masks of the same tilt series, but others.
+    protocol.inputMasks.set(masks)
+    protocol.inputMasks.setExtended("tomomasks")
+    project.launch(protocol)
+    message = project.again(protocol).getErrorMessage()
+    assert "The masks are others" in message
+    assert "TS_01, TS_02" in message
+    protocol.inputMasks.set(one_class)
+    protocol.inputMasks.setExtended("tomomasks")
 
     project.launch(protocol, wait=False)
     wait_for_epoch(protocol, 3)

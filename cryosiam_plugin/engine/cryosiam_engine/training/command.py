@@ -20,11 +20,11 @@ from cryosiam_engine.run import RunReport
 from cryosiam_engine.signals import interruptible
 from cryosiam_engine.status import FileIdentity, Output, Status, status_folder, write_status
 from cryosiam_engine.training.dry_run import dry_run
+from cryosiam_engine.training.processes import is_first_process
 from cryosiam_engine.training.tomograms import uses_patch_folder
 from cryosiam_engine.training.trainer import (
     TrainingOptions,
     TrainingResult,
-    is_first_process,
     train,
 )
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from cryosiam_engine import __version__
 from cryosiam_engine.checkpoint import load_checkpoint
 from cryosiam_engine.checkpoint.model_file import DESCRIPTION
 from cryosiam_engine.files import atomic_path, output_error
+from cryosiam_engine.provenance.converted import CONVERTED_FROM, Converted
 
 
-def export_model(checkpoint: Path, path: Path) -> None:
+def export_model(checkpoint: Path, path: Path, *, names_source: bool = False) -> str:
     """Write the weights and the description of a checkpoint as safetensors.
 
     Parameters
@@ -22,6 +24,13 @@ def export_model(checkpoint: Path, path: Path) -> None:
         A ``.ckpt`` file, published or trained by this engine.
     path
         The ``.safetensors`` file; its metadata holds the hyper-parameters as JSON.
+    names_source
+        Whether the metadata names the checkpoint and its SHA-256 too.
+
+    Returns
+    -------
+    str
+        The checkpoint's SHA-256.
 
     Raises
     ------
@@ -33,11 +42,15 @@ def export_model(checkpoint: Path, path: Path) -> None:
     loaded = load_checkpoint(checkpoint, cache=False)
     # A layer that has two names would otherwise be one piece of memory, which the format refuses.
     weights = {name: tensor.clone().contiguous() for name, tensor in loaded.state_dict.items()}
-    described = json.dumps(loaded.hyper_parameters, sort_keys=True)
+    metadata = {DESCRIPTION: json.dumps(loaded.hyper_parameters, sort_keys=True)}
+    if names_source:
+        converted = Converted(checkpoint.name, loaded.sha256, __version__)
+        metadata[CONVERTED_FROM] = converted.as_json()
     with atomic_path(path) as partial:
         try:
-            save_file(weights, partial, metadata={DESCRIPTION: described})
+            save_file(weights, partial, metadata=metadata)
         except SafetensorError as error:
             raise output_error(OSError(str(error)), path) from error
         # safetensors makes files for their owner only.
         partial.chmod(path.parent.stat().st_mode & 0o666)
+    return loaded.sha256

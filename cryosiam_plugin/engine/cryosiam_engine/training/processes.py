@@ -10,6 +10,7 @@ from lightning.pytorch.plugins.environments import (
     LightningEnvironment,
     SLURMEnvironment,
 )
+from lightning.pytorch.utilities import rank_zero_only
 
 from cryosiam_engine.errors import ConfigurationError, DeviceError
 
@@ -103,6 +104,11 @@ def process_environment(n_processes: int, n_nodes: int) -> ClusterEnvironment | 
             "torchrun, or with MASTER_ADDR set to the first node; or set parameters.nodes to 1.",
         )
     return LightningEnvironment() if "SLURM_JOB_ID" in os.environ else None
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes, of those that train together."""
+    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
 
 
 def _check_started(n_processes: int, n_nodes: int) -> None:

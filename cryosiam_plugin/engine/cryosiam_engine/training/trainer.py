@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities import rank_zero_only
 
 from cryosiam_engine.config.train import TrainConfig
 from cryosiam_engine.device import (
@@ -32,20 +26,19 @@ from cryosiam_engine.training.checkpoints import (
     models_folder,
 )
 from cryosiam_engine.training.datasets import training_sets
+from cryosiam_engine.training.input_files import check_inputs, write_inputs
+from cryosiam_engine.training.lightning_setup import lightning_trainer, quiet_lightning
 from cryosiam_engine.training.metrics import MetricsFiles
 from cryosiam_engine.training.modules import training_module
-from cryosiam_engine.training.processes import check_gpus, process_environment
 from cryosiam_engine.training.reporting import Report
 from cryosiam_engine.training.split import Split, kept_split, write_split
 from cryosiam_engine.training.starting_network import StartingNetwork, starting_network
 from cryosiam_engine.training.stopping import STOP_FILE, StopOnRequest
 from cryosiam_engine.training.synchronised_norm import synchronise
 from cryosiam_engine.training.tomograms import fresh_split, training_volumes
+from cryosiam_engine.training.volumes import TrainingVolume
 
 logger = logging.getLogger(__name__)
-
-#: What Lightning calls the arithmetic that the engine has chosen.
-_PRECISIONS = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 @dataclass(frozen=True)
@@ -112,25 +105,23 @@ def train(config: TrainConfig, options: TrainingOptions, status: Status) -> Trai
     device, precision = training_device(options)
     status.device, status.precision = str(device), precision
     split = _split(config)
-    data = TrainingData(
-        config,
-        training_sets(config, *training_volumes(config, split)),
-        on_gpu=device.type == "cuda",
-    )
+    volumes = training_volumes(config, split)
+    data = TrainingData(config, training_sets(config, *volumes), on_gpu=device.type == "cuda")
     start = starting_network(config)
-    resume = _checkpoint_to_resume(config, start)
+    resume = _checkpoint_to_resume(config, start, volumes)
     stopping = StopOnRequest(log_dir)
     models = KeepModels(log_dir, stopping, config.schedule.early_stopping)
     report = Report(status_folder(log_dir, config.command), status, models)
-    with _quiet_lightning():
+    with quiet_lightning():
         callbacks = [stopping, models, MetricsFiles(log_dir), report]
-        trainer = _trainer(config, options.processes, device, precision, callbacks)
+        trainer = lightning_trainer(config, options.processes, device, precision, callbacks)
         data.check(trainer.world_size)
         if trainer.is_global_zero:
             (log_dir / STOP_FILE).unlink(missing_ok=True)
             if resume is None:
                 begin_anew(config)
                 write_split(log_dir, split)
+                write_inputs(log_dir, [*volumes[0], *volumes[1]])
         module = training_module(config, start)
         if trainer.world_size > 1 and device.type == "cpu":
             synchronise(module)
@@ -162,80 +153,23 @@ def training_device(options: TrainingOptions) -> tuple[torch.device, str]:
     return device, precision.name
 
 
-def is_first_process() -> bool:
-    """Whether this is the process that writes, of those that train together."""
-    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
-
-
 def _split(config: TrainConfig) -> Split:
     fresh = fresh_split(config)
     begun = config.continue_training and (models_folder(config.prediction_folder) / LAST).is_file()
     return kept_split(config.prediction_folder, fresh) if begun else fresh
 
 
-def _checkpoint_to_resume(config: TrainConfig, start: StartingNetwork) -> Path | None:
+def _checkpoint_to_resume(
+    config: TrainConfig,
+    start: StartingNetwork,
+    volumes: tuple[list[TrainingVolume], list[TrainingVolume]],
+) -> Path | None:
     resume, log_dir = None, config.prediction_folder
     if config.continue_training:
         resume = checkpoint_to_resume(log_dir, start.hyper_parameters)
         logger.info("Going on from %s." if resume else "A new training in %s.", resume or log_dir)
     if resume is None:
         check_not_replaced(config)
+    else:
+        check_inputs(log_dir, [*volumes[0], *volumes[1]])
     return resume
-
-
-def _trainer(
-    config: TrainConfig,
-    processes: int | None,
-    device: torch.device,
-    precision: str,
-    callbacks: list[Callback],
-) -> Trainer:
-    on_gpu = device.type == "cuda"
-    n_processes = processes or (config.gpu_devices if on_gpu else 1)
-    several = n_processes * config.nodes > 1
-    environment = process_environment(n_processes, config.nodes)
-    if on_gpu:
-        check_gpus(n_processes)
-    one_gpu = [device.index or 0]
-    return Trainer(
-        accelerator="gpu" if on_gpu else "cpu",
-        devices=one_gpu if on_gpu and n_processes == 1 else n_processes,
-        num_nodes=config.nodes,
-        strategy=_together("nccl" if on_gpu else "gloo") if several else "auto",
-        plugins=environment,
-        precision=_PRECISIONS[precision],  # type: ignore[arg-type]
-        sync_batchnorm=several and on_gpu,
-        max_epochs=config.schedule.max_epochs,
-        check_val_every_n_epoch=config.schedule.val_interval,
-        callbacks=callbacks,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        # Everything below is done by the callbacks.
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=config.prediction_folder,
-    )
-
-
-def _together(backend: str) -> DDPStrategy:
-    # Statistics of normalisations are the same everywhere already.
-    return DDPStrategy(process_group_backend=backend, broadcast_buffers=False)
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep advice for programmers out of a user's log."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for one in loggers:
-        one.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\..*")
-            warnings.filterwarnings("ignore", message=r".*lr_scheduler\.step\(\).*")
-            yield
-    finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)
