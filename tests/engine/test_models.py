@@ -30,6 +30,8 @@ from cryosiam_engine.models import (
 from cryosiam_engine.models.advice import download_command, for_missing, without_internet
 from cryosiam_engine.models.record import ModelRecord, check_record, read_records, write_record
 from cryosiam_engine.models.verify import verify_folder
+from cryosiam_engine.provenance.converted import CONVERTED_FROM
+from safetensors.torch import save_file
 
 MODELS = published_models()
 
@@ -426,6 +428,63 @@ def test_a_checkpoint_is_converted_to_data_only(models, tmp_path, capfd):
     assert models_command("convert", str(models / "semantic.ckpt"), "model.ckpt") == 2
     assert models_command("convert", str(models / "absent.ckpt"), str(target)) == 2
     assert f"There is no file {models / 'absent.ckpt'}." in capfd.readouterr().err
+
+
+@pytest.fixture
+def converted(models, tmp_path) -> Path:
+    path = tmp_path / "out" / "model.safetensors"
+    assert models_command("convert", str(models / "semantic.ckpt"), str(path)) == 0
+    return path
+
+
+def test_a_converted_model_is_known_by_its_checkpoint(converted, models, capfd):
+    digest = hashlib.sha256((models / "semantic.ckpt").read_bytes()).hexdigest()
+    assert main(["provenance", str(converted)]) == 0
+    said = capfd.readouterr().out
+    assert "as it was made" in said
+    assert "made by        models_convert" in said
+    assert f"SHA-256 {digest}" in said
+    assert f"from\n    {models / 'semantic.ckpt'}" in said
+    # Alone, as it is passed on, by what it says itself: no more than the name and the checksum.
+    alone = converted.parents[1] / "alone.safetensors"
+    shutil.copy(converted, alone)
+    assert main(["provenance", str(alone)]) == 0
+    rows = [line.split(maxsplit=2) for line in capfd.readouterr().out.splitlines()[1:]]
+    assert rows[0] == ["converted", "from", "semantic.ckpt"]
+    assert rows[1] == ["SHA-256", digest]
+    assert str(models).encode() not in alone.read_bytes()
+    assert main(["provenance", str(alone), "--json"]) == 0
+    [node] = json.loads(capfd.readouterr().out)["files"].values()
+    assert node["converted_from"]["sha256"] == digest
+    assert main(["provenance", str(alone), "--config"]) == 2
+
+
+def test_a_conversion_can_be_repeated_bit_by_bit(converted, models):
+    before = converted.read_bytes()
+    assert models_command("convert", str(models / "semantic.ckpt"), str(converted)) == 0
+    assert converted.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "nonsense",
+        "[]",
+        "[" * 100_000,
+        json.dumps({"file": "a\x1b[2Jb.ckpt", "sha256": "0" * 64, "engine_version": "1"}),
+        json.dumps({"file": "a.ckpt", "sha256": "0" * 63, "engine_version": "1"}),
+        json.dumps({"file": 1, "sha256": "0" * 64, "engine_version": "1"}),
+        json.dumps({"file": "a.ckpt"}),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_what_a_model_file_says_itself_is_not_trusted(said, tmp_path, capfd):
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.ones(1)}, path, metadata={CONVERTED_FROM: said})
+    assert main(["provenance", str(path)]) == 2
+    assert "Nothing is known" in capfd.readouterr().err
+    path.write_bytes(b"no safetensors")
+    assert main(["provenance", str(path)]) == 2
 
 
 def test_listing_models_does_not_load_torch():

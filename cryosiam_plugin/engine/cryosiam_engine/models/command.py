@@ -114,7 +114,7 @@ def _path(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    from cryosiam_engine.training.model_files import export_model
+    from cryosiam_engine.models.convert import convert_model
 
     source, target = Path(args.source), Path(args.target)
     if target.suffix != ".safetensors":
@@ -126,7 +126,7 @@ def _convert(args: argparse.Namespace) -> int:
             f"There is no file {source}.",
             remedy="'cryosiam-engine models path NAME' tells where a downloaded model lies.",
         )
-    export_model(source, target)
+    convert_model(source, target)
     _print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
     return 0
 

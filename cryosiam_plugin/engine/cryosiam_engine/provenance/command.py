@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from cryosiam_engine.errors import ConfigurationError
+from cryosiam_engine.provenance.converted import converted_from
 from cryosiam_engine.provenance.graph import trace
 from cryosiam_engine.provenance.keeping import CONFIGURATIONS
 from cryosiam_engine.provenance.library import Made
@@ -29,14 +30,14 @@ def run(args: argparse.Namespace) -> int:
     Raises
     ------
     ConfigurationError
-        When there is no such file, or no status file names it.
+        When there is no such file, or neither a status file nor the file itself says it.
     """
     path = Path(args.file)
     if path.is_dir():
         raise ConfigurationError(f"{path} is a folder.", remedy="Give one of the files in it.")
     graph = trace(path)
     made = graph.origin().made
-    if not made:
+    if not made and (args.config or converted_from(graph.root) is None):
         raise _unknown(path)
     text = "---\n".join(map(_configuration, made)) if args.config else None
     text = text or (to_json(graph) if args.json else render(graph))

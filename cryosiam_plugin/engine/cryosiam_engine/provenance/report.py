@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from cryosiam_engine.provenance.converted import converted_from
 from cryosiam_engine.provenance.graph import Graph, Node, model_of
 from cryosiam_engine.provenance.library import Made
 from cryosiam_engine.status import Status
@@ -34,6 +35,7 @@ def to_json(graph: Graph) -> str:
 
 def _node_values(node: Node) -> dict[str, Any]:
     last = node.made[-1].output if node.made else None
+    converted = converted_from(node.path)
     return {
         "state": node.state,
         "size": node.size,
@@ -41,6 +43,7 @@ def _node_values(node: Node) -> dict[str, Any]:
         "shape": last.shape if last else None,
         "voxel_size": last.voxel_size if last else None,
         "model": str(node.model) if node.model else None,
+        "converted_from": vars(converted) if converted else None,
         "inputs": [{"path": str(item.path), "state": item.state} for item in node.inputs],
         "made_by": [
             {
@@ -64,6 +67,8 @@ def _tree(graph: Graph, paths: list[Path], margin: str, shown: set[Path]) -> Ite
         yield margin + line
     first = nodes[0]
     if not first.made:
+        for row in _converted_rows(first.path):
+            yield f"{margin}  {row}"
         return
     maker = first.made[-1].status_file
     if maker in shown:
@@ -78,16 +83,29 @@ def _tree(graph: Graph, paths: list[Path], margin: str, shown: set[Path]) -> Ite
         yield from _tree(graph, group, margin + "    ", shown)
     if len(groups) > _GROUPS:
         yield f"{margin}  and from {len(groups) - _GROUPS} more: --json lists all"
-    if first.model and graph.nodes[first.model.resolve()].made:
+    if first.model and _is_known(graph.nodes[first.model.resolve()]):
         yield f"{margin}  its model"
         yield from _tree(graph, [first.model], margin + "    ", shown)
+
+
+def _is_known(node: Node) -> bool:
+    return bool(node.made or converted_from(node.path))
+
+
+def _converted_rows(path: Path) -> Iterator[str]:
+    """What a file that no status file names says itself."""
+    converted = converted_from(path)
+    for label, text in converted.rows() if converted else ():
+        yield _row(label, text)
 
 
 def _heading(nodes: list[Node]) -> Iterator[str]:
     first = nodes[0]
     if len(nodes) == 1:
-        size = "" if first.size is None else f" ({_bytes(first.size)}, {_STATES[first.state]})"
-        yield f"{first.path}{size or f' ({_STATES[first.state]})'}"
+        says_itself = not first.made and converted_from(first.path)
+        state = "no status file near it names it" if says_itself else _STATES[first.state]
+        size = "" if first.size is None else f" ({_bytes(first.size)}, {state})"
+        yield f"{first.path}{size or f' ({state})'}"
         return
     names = ", ".join(node.path.name for node in nodes[:_NAMES])
     more = len(nodes) - _NAMES

@@ -51,6 +51,20 @@ def export_model(checkpoint: Path, path: Path, *, names_source: bool = False) ->
             save_file(weights, partial, metadata=metadata)
         except SafetensorError as error:
             raise output_error(OSError(str(error)), path) from error
+        _sort_metadata(partial)
         # safetensors makes files for their owner only.
         partial.chmod(path.parent.stat().st_mode & 0o666)
     return loaded.sha256
+
+
+def _sort_metadata(path: Path) -> None:
+    """Write the metadata in one order: safetensors has another each time, and so a new checksum."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        # The format pads with spaces; a longer text, of other escapes, would not fit.
+        if len(text) <= length:
+            file.seek(8)
+            file.write(text.ljust(length))
