@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).parent
 VERSION = re.search(
@@ -23,6 +27,43 @@ ENGINE = [
     in {".py", ".toml", ".yaml", ".md", ".typed", ".html", ".css", ".js", ".safetensors"}
     and not any(part.endswith((".egg-info", "__pycache__", "build")) for part in path.parts)
 ]
+
+#: Says of a package what it was built from: images that are built from it are labelled with that.
+REVISION_FILE = "cryosiam_plugin/containers/revision.txt"
+
+
+def write_revision(folder: Path) -> None:
+    """Write the commit of this checkout into what is built from it; nothing outside of one."""
+    # Of another repository, such as one whose hook builds this.
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
+    known = {"cwd": HERE, "env": environment, "stderr": subprocess.DEVNULL}
+    describe = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*"]
+    try:
+        subprocess.check_output(["git", "ls-files", "--error-unmatch", "setup.py"], **known)  # noqa: S607
+        revision = subprocess.check_output(describe, **known).decode()  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return
+    (folder / REVISION_FILE).write_text(revision, "utf-8")
+
+
+class BuildWithRevision(build_py):
+    """Builds the package with a note of its origin."""
+
+    def run(self) -> None:
+        """Build it; a checkout that is only linked to is left as it is."""
+        super().run()
+        if not getattr(self, "editable_mode", False):
+            write_revision(Path(self.build_lib))
+
+
+class SourcesWithRevision(sdist):
+    """Packs the sources with a note of their origin."""
+
+    def make_release_tree(self, base_dir: str, files: list[str]) -> None:
+        """Collect what is packed."""
+        super().make_release_tree(base_dir, files)
+        write_revision(Path(base_dir))
+
 
 README = HERE / "README.md"
 PLUGIN_FILES = [
@@ -42,6 +83,7 @@ setup(
     long_description_content_type="text/markdown",
     license="GPL-3.0-or-later",
     keywords="scipion cryo-em cryo-et tomography segmentation denoising deep-learning scipion-3.0",
+    cmdclass={"build_py": BuildWithRevision, "sdist": SourcesWithRevision},
     packages=find_packages(
         include=["cryosiam_plugin", "cryosiam_plugin.*"], exclude=["cryosiam_plugin.engine*"]
     ),

@@ -32,6 +32,8 @@ __version__ = "0.1.0"
 _logo = "icon.png"
 _references = ["Stojanovska2025"]
 
+#: The image that is installed, in the folder of Scipion's packages.
+_SIF = f"{constants.SIF_PACKAGE}-{__version__}/{IMAGE}"
 #: Seconds for which an answer about the installation holds: the GUI asks once per protocol.
 VALIDATION_LASTS = 10.0
 
@@ -57,7 +59,7 @@ class Plugin(pwem.Plugin):
         )
         cls._defineEmVar(
             constants.CRYOSIAM_SIF,
-            f"{constants.SIF_PACKAGE}-{__version__}/{IMAGE}",
+            _SIF,
             description="Container image (SIF file) with CryoSiam's engine; it need not exist.",
             var_type=VarTypes.PATH,
         )
@@ -98,6 +100,8 @@ class Plugin(pwem.Plugin):
             sif=_expanded(cls.getVar(constants.CRYOSIAM_SIF, "")),
             models=cls.getModelsFolder(),
             extra_binds=tuple(_expanded(bind) for bind in binds if bind.strip()),
+            installed_sif=os.path.join(pwem.Config.EM_ROOT, _SIF),  # noqa: PTH118 - as Scipion
+            version=__version__,
         )
 
     @classmethod

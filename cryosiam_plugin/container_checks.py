@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from functools import lru_cache
@@ -12,6 +13,8 @@ from typing import Mapping
 CONTAINER_VARIABLES = ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")
 #: A folder of every image of theirs.
 CONTAINER_FOLDER = Path("/.singularity.d")
+#: What labels of an image begin with, and what ours are called there.
+LABELS, IMAGE_TITLE = "org.opencontainers.image", "cryosiam-engine"
 #: Seconds after which a container that shall only start counts as one that does not.
 TRIAL_SECONDS = 120
 
@@ -59,6 +62,41 @@ def start_failure(program: str, sif: str) -> str:
         return str(error)
     lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
     return "" if done.returncode == 0 else (lines or [f"exit code {done.returncode}"])[-1]
+
+
+def engine_version(program: str, sif: str) -> str:
+    """Give the version of the engine in an image, by its labels; empty where it is not known.
+
+    Parameters
+    ----------
+    program
+        Apptainer.
+    sif
+        The image; it is asked once, as long as it stays as it is.
+    """
+    try:
+        return _labelled_version(program, sif, Path(sif).stat().st_mtime_ns)
+    except OSError:
+        return ""
+
+
+@lru_cache(maxsize=8)
+def _labelled_version(program: str, sif: str, mtime_ns: int) -> str:
+    command = [program, "inspect", "--json", "--labels", sif]
+    try:
+        said = subprocess.run(  # noqa: S603 - as above
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=TRIAL_SECONDS,
+        ).stdout
+        labels = json.loads(said)["data"]["attributes"]["labels"]
+        # An image of another kind may have the version of its base there.
+        ours = labels[f"{LABELS}.title"] == IMAGE_TITLE
+        return str(labels[f"{LABELS}.version"]) if ours else ""
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def has_nvidia_gpu(devices: Path = Path("/dev")) -> bool:

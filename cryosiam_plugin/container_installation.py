@@ -22,4 +22,9 @@ def image_commands() -> list[Command]:
     CRYOSIAM_SIF_OPTIONS in the environment of the installation adds options of
     ``apptainer build``, for instance ``--build-arg TORCH=cpu`` for an image without CUDA.
     """
-    return [(f"bash {shlex.quote(str(BUILD_SCRIPT))} {IMAGE}", [IMAGE])]
+    return [(build_command(IMAGE), [IMAGE])]
+
+
+def build_command(image: str) -> str:
+    """The line for a shell that builds the image as a file, wherever that shall be."""
+    return " ".join(map(shlex.quote, ["bash", str(BUILD_SCRIPT), image]))

@@ -15,14 +15,8 @@ from typing import Iterable, Mapping, Sequence
 
 from cryosiam_plugin.constants import CRYOSIAM_MODELS
 from cryosiam_plugin.container_checks import has_nvidia_gpu
-from cryosiam_plugin.runtime import (
-    LaunchError,
-    LaunchSettings,
-    Runtime,
-    choose_runtime,
-    find_apptainer,
-    try_runtime,
-)
+from cryosiam_plugin.launch_settings import LaunchError, LaunchSettings
+from cryosiam_plugin.runtime import Runtime, choose_runtime, find_apptainer, try_runtime
 from cryosiam_plugin.slurm_core import BindError, bind_options, bind_paths, image_variables
 
 __all__ = [

@@ -23,25 +23,11 @@ from cryosiam_plugin.constants import (
 from cryosiam_plugin.container_checks import (
     CONTAINER_FOLDER,
     enclosing_container,
+    engine_version,
     start_failure,
 )
-
-
-class LaunchError(Exception):
-    """The engine cannot be started as things are configured.
-
-    Parameters
-    ----------
-    message
-        What is wrong, naming the variable or file.
-    remedy
-        What to do about it.
-    """
-
-    def __init__(self, message: str, *, remedy: str) -> None:
-        super().__init__(f"{message} {remedy}")
-        self.message = message
-        self.remedy = remedy
+from cryosiam_plugin.container_installation import build_command
+from cryosiam_plugin.launch_settings import LaunchError, LaunchSettings
 
 
 class Runtime(enum.Enum):
@@ -49,34 +35,6 @@ class Runtime(enum.Enum):
 
     APPTAINER = RUNTIME_APPTAINER
     NATIVE = RUNTIME_NATIVE
-
-
-@dataclass(frozen=True)
-class LaunchSettings:
-    """The plugin's variables that decide how the engine is started.
-
-    Attributes
-    ----------
-    runtime
-        ``auto``, ``apptainer`` or ``native``.
-    engine_python
-        Python interpreter of the native environment.
-    apptainer
-        The program, as a path or a name in PATH; empty looks for apptainer, then singularity.
-    sif
-        Container image; may be empty.
-    models
-        Folder with the published models.
-    extra_binds
-        Further folders for the container, as apptainer's ``--bind`` takes them.
-    """
-
-    runtime: str = RUNTIME_AUTO
-    engine_python: str = ""
-    apptainer: str = ""
-    sif: str = ""
-    models: str = ""
-    extra_binds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,19 +73,23 @@ def try_runtime(settings: LaunchSettings) -> Choice:
     Raises
     ------
     LaunchError
-        When what is asked for is not there.
+        When what is asked for is not there, or the image has the engine of another version.
     """
     choice = _choice(settings)
-    if settings.runtime != RUNTIME_AUTO or choice.runtime is not Runtime.APPTAINER:
+    if choice.runtime is not Runtime.APPTAINER:
         return choice
-    if _native_problem(settings) is not None:
-        return choice  # there is no other: what is wrong with it is said when it is run
     program = find_apptainer(settings) or settings.apptainer
-    failure = start_failure(program, settings.sif)
-    if not failure:
+    problem = _version_problem(settings, program)
+    if settings.runtime != RUNTIME_AUTO or _native_problem(settings) is not None:
+        # There is no other: what else is wrong with it is said when it is run.
+        return Choice(_unless(problem, Runtime.APPTAINER))
+    remark = problem.message if problem is not None else ""
+    failure = "" if remark else start_failure(program, settings.sif)
+    if failure:
+        remark = f"The container image {settings.sif} does not start here ({failure})."
+    if not remark:
         return choice
-    remark = f"The container image {settings.sif} does not start here ({failure}): "
-    return Choice(Runtime.NATIVE, f"{remark}the engine runs in its own environment instead.")
+    return Choice(Runtime.NATIVE, f"{remark} The engine runs in its own environment instead.")
 
 
 def find_apptainer(settings: LaunchSettings) -> str | None:
@@ -190,18 +152,15 @@ def _native_problem(settings: LaunchSettings) -> LaunchError | None:
 
 
 def _container_problem(settings: LaunchSettings) -> LaunchError | None:
-    build = (
-        f"Build the image with 'scipion3 installb {SIF_PACKAGE}', or set {CRYOSIAM_SIF} to one "
-        "that was built elsewhere"
-    )
     if not settings.sif:
         return LaunchError(
-            f"{CRYOSIAM_SIF} is empty: there is no container image to run.", remedy=f"{build}."
+            f"{CRYOSIAM_SIF} is empty: there is no container image to run.",
+            remedy=f"{_how_to_build(settings)}.",
         )
     if not _is_image(Path(settings.sif)):
         return LaunchError(
             f"The container image {settings.sif} does not exist.",
-            remedy=f"{build}, or {CRYOSIAM_RUNTIME} to native.",
+            remedy=f"{_how_to_build(settings)}, or {CRYOSIAM_RUNTIME} to native.",
         )
     if find_apptainer(settings) is None:
         named = f" ({CRYOSIAM_APPTAINER} is {settings.apptainer})" if settings.apptainer else ""
@@ -211,6 +170,30 @@ def _container_problem(settings: LaunchSettings) -> LaunchError | None:
             f"{CRYOSIAM_RUNTIME} to native.",
         )
     return None
+
+
+def _how_to_build(settings: LaunchSettings) -> str:
+    """What to do for an image where one is looked for; ends with what a variable can be set to."""
+    install = f"'scipion3 installb {SIF_PACKAGE}'"
+    elsewhere = f"set {CRYOSIAM_SIF} to one that was built elsewhere"
+    if settings.sif in ("", settings.installed_sif):
+        return f"Build the image with {install}, or {elsewhere}"
+    return (
+        f"Build it with\n    {build_command(settings.sif)}\n"
+        f"or remove {CRYOSIAM_SIF} from Scipion's configuration, where {install} builds it "
+        f"(if it is not there yet); or {elsewhere}"
+    )
+
+
+def _version_problem(settings: LaunchSettings, program: str) -> LaunchError | None:
+    found = engine_version(program, settings.sif) if settings.version else ""
+    if found in ("", settings.version):
+        return None
+    return LaunchError(
+        f"The container image {settings.sif} has version {found} of the engine; this plugin works "
+        f"with {settings.version}.",
+        remedy=f"{_how_to_build(settings)}, or {CRYOSIAM_RUNTIME} to native.",
+    )
 
 
 def _is_image(path: Path) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import textwrap
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 from pyworkflow.utils import Environ
 from pyworkflow.utils.process import buildRunCommand
 
+import cryosiam_plugin
 from cryosiam_plugin import container_checks, launcher
 from cryosiam_plugin.launcher import (
     HIDDEN,
@@ -85,6 +88,7 @@ def steady(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(launcher, "has_nvidia_gpu", lambda: True)
     monkeypatch.setattr(container_checks, "CONTAINER_FOLDER", tmp_path / "no container")
     container_checks.start_failure.cache_clear()
+    container_checks._labelled_version.cache_clear()
 
 
 def spy(path: Path) -> Path:
@@ -632,6 +636,77 @@ def test_what_is_missing_is_named_with_a_remedy(changes, names) -> None:
     for name in names:
         assert name in str(caught.value)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["image.sif", *(name for name in NASTY if "\n" not in name)])
+def test_an_image_that_is_missing_elsewhere_is_built_there(name: str, tmp_path: Path) -> None:
+    """Not where installb would build it: the command is exact, and ready to be pasted."""
+    sif = str(tmp_path / "shared images" / name)
+    settings = container(tmp_path, sif=sif, installed_sif="/software/cryosiam-engine.sif")
+    with pytest.raises(LaunchError) as caught:
+        choose_runtime(settings)
+    command = caught.value.remedy.splitlines()[1]
+    script = Path(cryosiam_plugin.__file__).parent / "containers" / "build_sif.sh"
+    assert shlex.split(command) == ["bash", str(script), sif]
+    assert heard(f"set -- {command.strip()}; printf '%s\\0' \"$@\"")[-1] == sif
+    assert "remove CRYOSIAM_SIF from Scipion's configuration" in caught.value.remedy
+
+
+@pytest.mark.parametrize("sif", ["", "/software/cryosiam-engine.sif"])
+def test_an_image_that_is_not_installed_yet_is_installed(sif: str, tmp_path: Path) -> None:
+    settings = container(tmp_path, sif=sif, installed_sif="/software/cryosiam-engine.sif")
+    with pytest.raises(LaunchError) as caught:
+        choose_runtime(settings)
+    assert caught.value.remedy.startswith("Build the image with 'scipion3 installb cryosiam_sif'")
+    assert "build_sif.sh" not in caught.value.remedy
+
+
+def labelled(settings: LaunchSettings, **labels: str) -> None:
+    """Let the stand-in for apptainer say what labels an image has."""
+    ours = {f"org.opencontainers.image.{name}": value for name, value in labels.items()}
+    said = json.dumps({"data": {"attributes": {"labels": ours}}, "type": "container"})
+    asked = Path(settings.apptainer).with_name("asked")
+    Path(settings.apptainer).write_text(
+        f'#!/bin/sh\n[ "$1" = inspect ] || exit 0\necho "$@" >>{shlex.quote(str(asked))}\n'
+        f"echo {shlex.quote(said)}\n"
+    )
+
+
+def test_an_image_of_another_version_is_refused(tmp_path: Path) -> None:
+    """A shared image that was not built again after an upgrade would not know new settings."""
+    settings = container(tmp_path, version="0.2.0")
+    labelled(settings, title="cryosiam-engine", version="0.1.0")
+    with pytest.raises(LaunchError) as caught:
+        engine_command(settings, ["doctor"], work_folder=tmp_path)
+    assert f"{settings.sif} has version 0.1.0 of the engine" in caught.value.message
+    assert "works with 0.2.0" in caught.value.message
+    assert f"build_sif.sh {settings.sif}" in caught.value.remedy
+    # Looked at by every form of the tree: no program is run for it.
+    assert choose_runtime(settings) is Runtime.APPTAINER
+    assert Path(settings.apptainer).with_name("asked").read_text().count("inspect") == 1
+    Path(settings.sif).write_text("built again")
+    os.utime(settings.sif, ns=(1, 1))
+    labelled(settings, title="cryosiam-engine", version="0.2.0")
+    assert settings.sif in engine_command(settings, ["doctor"], work_folder=tmp_path).shell_line
+
+
+@pytest.mark.parametrize(
+    "labels", [{}, {"title": "debian", "version": "12.9"}, {"title": "cryosiam-engine"}]
+)
+def test_an_image_that_does_not_say_its_version_is_taken(labels, tmp_path: Path) -> None:
+    settings = container(tmp_path, version="0.2.0")
+    labelled(settings, **labels)
+    assert settings.sif in engine_command(settings, ["doctor"], work_folder=tmp_path).shell_line
+
+
+def test_instead_of_an_image_of_another_version_the_environment(tmp_path: Path, caplog) -> None:
+    settings = replace(either(tmp_path), version="0.2.0")
+    labelled(settings, title="cryosiam-engine", version="0.1.0")
+    with caplog.at_level("INFO"):
+        command = engine_command(settings, ["doctor"], work_folder=tmp_path)
+    assert settings.engine_python in command.shell_line
+    assert "has version 0.1.0 of the engine" in caplog.text
+    assert "its own environment instead" in caplog.text
 
 
 def either(tmp_path: Path) -> LaunchSettings:

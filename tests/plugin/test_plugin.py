@@ -162,7 +162,16 @@ def test_defaults_lie_in_scipions_software(variables) -> None:
     )
     assert settings.models.endswith("/cryosiam_models-1.0")
     assert re.search(r"/cryosiam_sif-[\d.]+/cryosiam-engine.sif$", settings.sif), settings.sif
+    assert settings.installed_sif == settings.sif
     assert (settings.apptainer, settings.extra_binds) == ("", ())
+
+
+def test_the_engine_is_of_the_plugins_version(variables) -> None:
+    variables()
+    engine = (
+        Path(cryosiam_plugin.__file__).parent / "engine/cryosiam_engine/__init__.py"
+    ).read_text()
+    assert f'__version__ = "{Plugin.getLaunchSettings().version}"' in engine
 
 
 def test_variables_are_expanded(variables, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +186,7 @@ def test_variables_are_expanded(variables, monkeypatch: pytest.MonkeyPatch) -> N
     home = os.environ["HOME"]
     settings = Plugin.getLaunchSettings()
     assert settings.runtime == "native"
-    assert settings.sif == f"{home}/engine.sif"
+    assert settings.sif == f"{home}/engine.sif" != settings.installed_sif
     assert Plugin.getModelsFolder() == settings.models == f"{home}/models"
     assert settings.engine_python == "/opt/env/bin/python"
     assert settings.extra_binds == ("/scratch", "/data/x:/data:ro")
