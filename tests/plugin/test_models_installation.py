@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import os
+import random
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Callable
 
@@ -17,14 +22,25 @@ from cryosiam_plugin.published_models import PublishedModel
 
 sys.path.append(str(Path(__file__).parents[1] / "engine"))
 
-WEIGHTS = b"weights"
+
+def zipped(content: bytes) -> bytes:
+    """A file of the kind that checkpoints are."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as file:
+        file.writestr("archive/data.pkl", content)
+    return written.getvalue()
+
+
+WEIGHTS = zipped(random.Random(1).randbytes(200_000))  # noqa: S311
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 
 
 @pytest.fixture
 def software(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Scipion's folder for programs, with nothing in it."""
-    for name in ("CRYOSIAM_MODELS", "CRYOSIAM_ENGINE_PYTHON", "CRYOSIAM_SIF", "SCIPION_HOME"):
+    for name in ("MODELS", "ENGINE_PYTHON", "SIF", "APPTAINER"):
+        monkeypatch.delenv(f"CRYOSIAM_{name}", raising=False)
+    for name in ("SCIPION_HOME", "HF_TOKEN", "HF_HUB_OFFLINE", "WGETRC", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
     # Scipion itself does not bear a space here.
     software = tmp_path / "software"
@@ -65,35 +81,119 @@ def visible(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def wget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A wget that reads from a folder, and notes what it was asked for."""
-    remote, tools = tmp_path / "remote", tmp_path / "bin"
-    remote.mkdir()
-    tools.mkdir()
-    program = tools / "wget"
-    program.write_text(
-        f'#!/bin/sh\necho "$5" >>"{tmp_path}/asked"\ncp "{remote}/${{5##*/}}" "$4"\n'
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
-    (remote / "m.ckpt").write_bytes(WEIGHTS)
-    return tmp_path / "asked"
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    from hub_stand_in import Hub
+
+    files = [m.file for m in Plugin.publishedModels()]
+    hub = Hub({"m.ckpt": WEIGHTS, **{file: zipped(file.encode() * 1000) for file in files}})
+    monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    yield hub
+    hub.close()
+
+
+@pytest.fixture
+def wget(hub):
+    """The real one, and the hub that it is sent to."""
+    if shutil.which("wget") is None:
+        pytest.skip("no wget")
+    return hub
 
 
 def test_a_download_gets_its_name_when_it_is_complete(software, install, wget) -> None:
     folder = software / "cryosiam_models-1.0"
     assert not install(model("absent.ckpt"))
     assert visible(folder) == []
+    wget.behaviour["m.ckpt"].cut = [100_000]
     assert install(model())
     assert (folder / "m.ckpt").read_bytes() == WEIGHTS
+    requests = wget.asked("GET", "/m.ckpt?signature")
+    assert [headers.get("range") for headers in requests] == [None, "bytes=100000-"]
+    wget.requests.clear()
     assert install(model()), "and again, without asking again"
-    assert wget.read_text().count("/m.ckpt\n") == 1
+    assert wget.requests == []
 
 
-def test_a_download_is_verified(software, install, wget) -> None:
-    assert not install(model(sha256="0" * 64))
+@pytest.mark.parametrize("told", [SHA256, None], ids=["by the list", "by the hub"])
+def test_a_download_is_verified(told, software, install, wget, capfd) -> None:
+    wget.behaviour["m.ckpt"].serve = zipped(b"other weights")
+    assert not install(model(sha256=told))
+    assert f"does not have the SHA-256 {SHA256}" in capfd.readouterr().err
     assert list((software / "cryosiam_models-1.0").iterdir()) == [], "and can be tried again"
-    assert install(model(sha256=SHA256))
+    wget.behaviour["m.ckpt"].serve = None
+    assert install(model(sha256=told))
+
+
+def page(handler) -> None:
+    """What a hotel answers to everything, until one has logged in."""
+    text = b"<!DOCTYPE html><html><body>Welcome! Please log in.</body></html>"
+    handler.note()
+    handler.answer(200, {"Content-Type": "text/html", "Content-Length": str(len(text))})
+    if handler.command == "GET":
+        handler.wfile.write(text)
+
+
+@pytest.mark.parametrize("kind", ["a page", "half of it", "another kind", "safetensors"])
+def test_what_is_no_model_gets_no_name(
+    kind, software, install, wget, monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
+    """From a server that tells no checksums."""
+    from hub_stand_in import _Front
+
+    serve = {
+        "a page": b"",
+        "half of it": WEIGHTS[:150_000],
+        "another kind": b"\x80\x02" + bytes(1000),
+        "safetensors": (2).to_bytes(8, "little") + b"{}",
+    }
+    wget.behaviour["m.ckpt"].serve = serve[kind]
+    send = page if kind == "a page" else lambda self: self.send_file(self.note().split("/")[-1])
+    monkeypatch.setattr(_Front, "handle_file", send)
+    folder = software / "cryosiam_models-1.0"
+    there = install(model())
+    told = capfd.readouterr().err
+    if kind == "safetensors":
+        assert there
+        assert "its checksum is not known" in told
+        return
+    assert not there
+    assert "is no model" in told
+    assert "log in" in told
+    assert list(folder.iterdir()) == []
+    (folder / "m.ckpt").write_bytes(serve[kind])  # as earlier versions left it
+    assert not install(model())
+    assert "Delete it" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("redirect", [True, False], ids=["redirected", "direct"])
+def test_a_token_is_for_the_hub_alone(
+    redirect, software, install, wget, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    wget.redirect = redirect
+    wget.behaviour["m.ckpt"].token = "hf_secret"  # noqa: S105
+    assert not install(model())
+    wget.requests.clear()
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert install(model())
+    asked = [
+        headers.get("authorization")
+        for method, address, headers in wget.requests
+        if address.startswith("/o/r/")
+    ]
+    assert set(asked) == {"Bearer hf_secret"}
+    assert all("authorization" not in headers for headers in wget.asked("GET", "signature"))
+    assert list(temporary.iterdir()) == []
+
+
+def test_nobody_is_asked_when_that_is_set(install, wget, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert not install(model())
+    assert wget.requests == []
 
 
 def test_one_missing_model_does_not_stop_the_others(software, install, wget) -> None:
@@ -128,19 +228,6 @@ def test_models_go_to_the_folder_that_is_set(
 # ------------------------------------------------------------------ with the engine
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    from hub_stand_in import Hub
-
-    files = [m.file for m in Plugin.publishedModels()]
-    hub = Hub({file: file.encode() * 1000 for file in files})
-    monkeypatch.setenv("HF_ENDPOINT", hub.address)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    yield hub
-    hub.close()
-
-
 def test_the_installed_engine_downloads_and_verifies(
     software, install, hub, engine_python, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,27 +251,60 @@ def test_an_engine_in_scipions_software_is_found(software, install, hub, engine_
     assert visible(software / "cryosiam_models-1.0") == [lamella.file, "models.lock.json"]
 
 
+@pytest.fixture
+def program(tmp_path, engine_python) -> Callable[[str], Path]:
+    """Make a program in apptainer's place, that notes its words and runs the engine beside it."""
+
+    def make(name: str) -> Path:
+        path = tmp_path / "bin" / name
+        path.parent.mkdir()
+        path.write_text(
+            f'#!/bin/sh\nprintf "%s\\n" "$@" END >>"{tmp_path}/noted"\nshift 5\n'
+            f'exec "{engine_python}" -I -m cryosiam_engine.cli "$@"\n'
+        )
+        path.chmod(0o755)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["apptainer", "singularity", "the site's own"])
 def test_an_engine_in_a_container_is_found(
-    software, install, hub, engine_python, tmp_path, monkeypatch: pytest.MonkeyPatch
+    name, software, install, hub, program, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its command line, with a program in apptainer's place that runs the engine beside it."""
-    apptainer, image = tmp_path / "apptainer", tmp_path / "engine.sif"
+    image = tmp_path / "engine.sif"
     image.touch()
-    noted = tmp_path / "noted"
-    apptainer.write_text(
-        f'#!/bin/sh\necho "$@" >>"{noted}"\nshift 5\nexec "{engine_python}" -I -m '
-        'cryosiam_engine.cli "$@"\n'
-    )
-    apptainer.chmod(0o755)
-    monkeypatch.setenv("CRYOSIAM_APPTAINER", str(apptainer))
+    path = program(name)
+    if name.startswith("the"):
+        monkeypatch.setenv("CRYOSIAM_APPTAINER", str(path))
+    else:
+        monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("CRYOSIAM_SIF", str(image))
     lamella = next(m for m in Plugin.publishedModels() if m.name == "lamella")
     assert install(lamella)
     folder = software / "cryosiam_models-1.0"
     assert (folder / lamella.file).exists()
-    assert f"exec --bind {folder} {image} cryosiam-engine models download lamella" in (
-        noted.read_text()
-    )
+    words = (tmp_path / "noted").read_text().split("END\n")[1].splitlines()
+    assert words[:5] == ["exec", "--bind", str(folder), str(image), "cryosiam-engine"]
+    assert words[5:] == ["models", "download", "lamella", "--folder", str(folder)]
+
+
+@pytest.mark.parametrize("name", ["a:b", "a,b", 'a"b', "a b", "a^b"])
+def test_every_folder_can_be_shown_to_the_container(
+    name, install, hub, program, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "engine.sif").touch()
+    monkeypatch.setenv("CRYOSIAM_APPTAINER", str(program("apptainer")))
+    monkeypatch.setenv("CRYOSIAM_SIF", str(tmp_path / "engine.sif"))
+    folder = tmp_path / name
+    monkeypatch.setenv("CRYOSIAM_MODELS", str(folder))
+    lamella = next(m for m in Plugin.publishedModels() if m.name == "lamella")
+    assert install(lamella)
+    assert (folder / lamella.file).exists()
+    words = (tmp_path / "noted").read_text().splitlines()
+    assert words[1] == "--mount"
+    [row] = csv.reader([words[2]])
+    assert row == ["type=bind", f"source={folder}", f"destination={folder}"]
 
 
 # ------------------------------------------------------------------ with Scipion's own class
@@ -219,8 +339,7 @@ def test_scipion_installs_one_model_by_name(scipion, software, hub, engine_pytho
     assert (folder / "cryosiam_semantic_myco_candidates.ckpt").exists()
 
 
-def test_the_name_alone_means_all_models(scipion, software, wget, monkeypatch) -> None:
-    with pytest.raises(SystemExit):
-        scipion(constants.MODELS_PACKAGE)
-    asked = wget.read_text().splitlines()
-    assert asked == [model.url for model in Plugin.publishedModels()]
+def test_the_name_alone_means_all_models(scipion, software, wget) -> None:
+    scipion(constants.MODELS_PACKAGE)
+    folder = software / f"{constants.MODELS_PACKAGE}-{constants.MODELS_VERSION}"
+    assert visible(folder) == sorted(model.file for model in Plugin.publishedModels())
