@@ -49,7 +49,8 @@ def models_commands(models: Sequence[PublishedModel]) -> list[Command]:
 
     They go to CRYOSIAM_MODELS, as it is set when the commands run, else beside the package's
     folder, where its default is. The installed engine downloads and verifies them; without one,
-    wget does. A model that is there is verified and not downloaded again.
+    wget downloads, and the script compares them with the hub's checksums, as far as it gives any.
+    A model that is there is verified and not downloaded again.
 
     Parameters
     ----------
