@@ -15,13 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cryosiam_engine.slurm.errors import SlurmError
-from cryosiam_engine.slurm.follower import SUBMIT_AGAIN, poll_interval
+from cryosiam_engine.slurm.follower import poll_interval
 from cryosiam_engine.slurm.journal import PLANNED, SETTLED, SUBMITTING, Failure, Journal
 from cryosiam_engine.slurm.plan import Item
 from cryosiam_engine.slurm.reasons import judge_end, judge_error
 from cryosiam_engine.slurm.retries import plan_retries
 from cryosiam_engine.slurm.run import SlurmRun
-from cryosiam_engine.slurm.submitting import submit_planned
+from cryosiam_engine.slurm.submitting import SUBMIT_AGAIN, submit_planned
 from outcome import Outcome
 from queue_model import QueuedTask, QueueModel
 from scenario import Scenario

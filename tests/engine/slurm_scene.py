@@ -55,6 +55,14 @@ class Queue(SlurmPrograms):
                 view[name] = ArrayView(str(job), tasks)
         return view
 
+    def has_jobs(self) -> bool:
+        return any(not state.is_ended for state in self.states.values())
+
+    def submit_other(self, n_tasks: int) -> None:
+        """Another job of the same user."""
+        for task in range(n_tasks):
+            self.states["other", task] = TaskState("RUNNING")
+
     def cancel(self, job_ids: object = (), name: str = "") -> None:
         self.cancelled += [*job_ids, *([name] if name else [])]  # type: ignore[misc]
 

@@ -14,7 +14,7 @@ from .retries import plan_retries
 from .run import SlurmRun
 from .settling import ArrayWatch
 from .squeue import QueueView, why_waiting
-from .submitting import recover, submit_planned
+from .submitting import Offers, recover
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +22,6 @@ logger = logging.getLogger(__name__)
 GRACE = 30.0
 #: Seconds between two looks at the queue: at first, and at most.
 FIRST_INTERVAL, LONGEST_INTERVAL = 2.0, 30.0
-#: Seconds before a submission that Slurm would not take is tried again.
-SUBMIT_AGAIN = 30.0
 
 
 def poll_interval(seconds: float) -> float:
@@ -84,7 +82,7 @@ class Follower:
         self._told: set[str] = set()
         self._view: QueueView = {}
         self._problem = ""
-        self._submit_at = 0.0
+        self._offers = Offers(run, clock)
 
     @property
     def interval(self) -> float:
@@ -165,16 +163,10 @@ class Follower:
         # Retries go together: an array for each would be many small ones.
         if not planned and not waiting and not self._problem:
             plan_retries(self.run)
-        if self._clock() < self._submit_at:
-            return
         try:
-            submit_planned(self.run)
+            self._offers.make()
         except SlurmError as error:
-            if not error.passing:
-                self._refused(error)
-                return
-            self._submit_at = self._clock() + SUBMIT_AGAIN
-            logger.warning("Slurm takes no further jobs now; this is tried again. %s", error)
+            self._refused(error)
 
     def _refused(self, error: SlurmError) -> None:
         self.run.refuse(error)
@@ -202,6 +194,7 @@ class Follower:
             seconds=self._clock() - self._started,
             why_waiting=why_waiting(self._view),
             problem=self._problem,
+            refusal=self.run.journal.refusal,
             is_over=not self._active() and not any(f.is_waiting for f in failures.values()),
         )
         return Poll(done, final, progress)

@@ -128,6 +128,10 @@ class Journal:
         The arrays, in order.
     failures
         By the tomogram's stem: its last attempt without a result.
+    largest
+        Tasks that an array of this user may have; 0 where only the cluster's own limit is known.
+    refusal
+        Why Slurm did not take the last array that was offered to it; empty if it did.
     """
 
     name: str
@@ -143,6 +147,8 @@ class Journal:
     requeues: int = 2
     submissions: list[Submission] = field(default_factory=list)
     failures: dict[str, Failure] = field(default_factory=dict)
+    largest: int = 0
+    refusal: str = ""
 
     def write(self, folder: Path) -> None:
         """Write the journal of the run in `folder`, atomically."""

@@ -10,18 +10,15 @@ from pathlib import Path
 from typing import Iterable, Mapping, Sequence
 
 from .errors import SlurmError
+from .refusals import refusal
 from .squeue import FORMAT, ArrayView, parse_squeue
 
 #: Seconds after which one of Slurm's programs is given up for this time.
 PATIENCE = 60
 
-#: Slurm's words for what may be different a little later.
-_PASSING = re.compile(
-    r"contact slurm controller|timed out|timeout|connection (refused|reset)|temporarily|standby"
-    r"|zero bytes|transport endpoint|communication|submit.?limit|maxsubmit|maxjob|try again"
-    r"|limit on number of jobs|munge|protocol authentication|invalid authentication",
-    re.IGNORECASE,
-)
+#: The same for sbatch, which waits by itself for 120 s where the table of jobs is full.
+SUBMIT_PATIENCE = 180
+
 #: Set by Slurm in a job: whoever submits from within a job does not hand its own limits on.
 _KEPT_OF_SLURM = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_BITSTR_LEN")
 #: Variables of sbatch that go by another name than their option.
@@ -30,7 +27,7 @@ _SBATCH_NAMES = {"time": "TIMELIMIT", "array": "ARRAY_INX", "mem": "MEM_PER_NODE
 
 def is_passing(said: str) -> bool:
     """Whether Slurm may take a little later what it has refused with these words."""
-    return _PASSING.search(said) is not None
+    return refusal("Slurm", said).passing
 
 
 class SlurmPrograms:
@@ -58,12 +55,12 @@ class SlurmPrograms:
         Raises
         ------
         SlurmError
-            When Slurm refuses. If it is `passing`, the job may even have been accepted.
+            When Slurm refuses. If it is `passing`, and no `limit` was met, the job may even have
+            been accepted.
         """
         environment = submit_environment(os.environ, script.read_text(encoding="utf-8"))
-        answer = _run(
-            ["sbatch", "--parsable", *options, script.name], cwd=script.parent, env=environment
-        )
+        words = ["sbatch", "--parsable", *options, script.name]
+        answer = _run(words, cwd=script.parent, env=environment, patience=SUBMIT_PATIENCE)
         job_id = answer.strip().splitlines()[-1].split(";")[0] if answer.strip() else ""
         if not job_id.isdigit():
             raise SlurmError(f"sbatch answered '{answer.strip()}', which is no job.", passing=True)
@@ -82,6 +79,13 @@ class SlurmPrograms:
         environment = {**os.environ, "SLURM_BITSTR_LEN": "0"}
         words = ["squeue", "--noheader", f"--user={os.getuid()}", f"--name={','.join(names)}"]
         return parse_squeue(_run([*words, "--states=all", f"--format={FORMAT}"], env=environment))
+
+    def has_jobs(self) -> bool:
+        """Whether any job of this user is in the queue, or none can be ruled out."""
+        try:
+            return bool(_run(["squeue", "--noheader", f"--user={os.getuid()}"]).strip())
+        except SlurmError:
+            return True
 
     def cancel(self, job_ids: Iterable[str] = (), name: str = "") -> None:
         """End jobs, by their ids or all of a name.
@@ -145,7 +149,11 @@ def submit_environment(environ: Mapping[str, str], script: str) -> dict[str, str
 
 
 def _run(
-    words: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    words: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    patience: float = PATIENCE,
 ) -> str:
     """Run a program of Slurm's and give its answer."""
     try:
@@ -155,20 +163,17 @@ def _run(
             env=None if env is None else dict(env),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=PATIENCE,
+            timeout=patience,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise SlurmError(f"{words[0]} did not answer in {PATIENCE} s.", passing=True) from None
+        raise SlurmError(f"{words[0]} did not answer in {patience} s.", passing=True) from None
     except OSError as error:
         raise SlurmError(
             f"{words[0]} cannot be run: {error.strerror or error}.",
             remedy="Use a computer from which jobs are submitted, with Slurm's programs in PATH.",
         ) from error
     if done.returncode != 0:
-        said = " ".join(done.stderr.decode("utf-8", "replace").split())
-        raise SlurmError(
-            f"{words[0]} refused: {said or f'exit code {done.returncode}'}",
-            passing=is_passing(said),
-        )
+        said = done.stderr.decode("utf-8", "replace").strip()
+        raise refusal(words[0], said or f"exit code {done.returncode}")
     return done.stdout.decode("utf-8", "replace")

@@ -25,6 +25,8 @@ class Progress:
         Slurm's most frequent reason.
     problem
         Why the queue cannot be seen; empty when it can.
+    refusal
+        Why Slurm takes no further jobs at the moment; empty when it does.
     is_over
         Whether nothing is to be expected any more.
     """
@@ -39,6 +41,7 @@ class Progress:
     seconds: float = 0.0
     why_waiting: str = ""
     problem: str = ""
+    refusal: str = ""
     is_over: bool = False
 
     @property
@@ -74,6 +77,8 @@ def in_words(progress: Progress) -> str:
     parts.append(f"{clock_time(progress.seconds)}{left}")
     if progress.problem:
         parts.append("no answer from the queue")
+    elif progress.refusal:
+        parts.append(f"Slurm takes no further jobs now: {progress.refusal}")
     elif progress.n_waiting and progress.why_waiting:
         parts.append(f"waiting for: {progress.why_waiting}")
     return " | ".join(parts)

@@ -7,7 +7,7 @@ from typing import Sequence
 
 from .files import write_text
 from .journal import PLANNED, SETTLED, Failure, Journal, Submission
-from .plan import TASK_FILE, ArrayPlan, Item, Task, arrays_of, tasks_of
+from .plan import LARGEST_ARRAY, TASK_FILE, ArrayPlan, Item, Task, arrays_of, tasks_of
 from .programs import SlurmPrograms
 from .reasons import CANCELLED
 from .script import ENDS, LOGS
@@ -149,33 +149,40 @@ class SlurmRun:
             Nodes that they shall not run on.
         """
         journal = self.journal
-        for part in arrays_of(tasks, self.programs.largest_array()):
+        largest = min(self.programs.largest_array(), journal.largest or LARGEST_ARRAY)
+        for part in arrays_of(tasks, largest):
             number = len(journal.submissions) + 1
-            before = [one.number for one in journal.active][-1:] if journal.settings.cap else []
-            plan = ArrayPlan(
-                command=journal.command,
-                options=journal.options,
-                status_folder=Path(journal.status_folder),
-                tasks=part,
-                restart_options=journal.restart_options,
-                memory_share=SMALLER_TILES**power,
-            )
             submission = Submission(
                 number,
                 f"{journal.name}-{number}",
                 n_tasks=len(part),
-                n_tomograms=len(plan.items),
-                after=before,
+                n_tomograms=sum(len(task) for task in part),
+                after=[one.number for one in journal.active][-1:] if journal.settings.cap else [],
                 more_memory=MORE_MEMORY**power,
                 avoid=list(avoid),
                 is_retry=is_retry,
             )
-            folder = self.array_folder(submission)
-            for name in (LOGS, ENDS):
-                (folder / name).mkdir(parents=True, exist_ok=True)
+            plan = self._plan_of(part, SMALLER_TILES**power)
             forget_unfinished(plan.status_folder, (item.stem for item in plan.items))
-            plan.write(folder / TASK_FILE)
+            self.write_array(submission, plan)
             journal.submissions.append(submission)
+
+    def _plan_of(self, tasks: Sequence[Task], memory_share: float) -> ArrayPlan:
+        return ArrayPlan(
+            command=self.journal.command,
+            options=self.journal.options,
+            status_folder=Path(self.journal.status_folder),
+            tasks=tasks,
+            restart_options=self.journal.restart_options,
+            memory_share=memory_share,
+        )
+
+    def write_array(self, submission: Submission, plan: ArrayPlan) -> None:
+        """Make an array's folder, with its plan in it."""
+        folder = self.array_folder(submission)
+        for name in (LOGS, ENDS):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        plan.write(folder / TASK_FILE)
 
     def refuse(self, error: Exception) -> None:
         """Give up what is planned, because Slurm will never take it."""

@@ -2,21 +2,101 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
-from .errors import SlurmError
+from .dividing import cut_plan, divide
+from .errors import TOO_LARGE, TOO_MANY, SlurmError
 from .files import write_text
 from .journal import PLANNED, SETTLED, SUBMITTED, SUBMITTING, Submission
 from .run import SlurmRun
 from .script import ArrayJob, sbatch_script
 from .squeue import QueueView
 
+logger = logging.getLogger(__name__)
+
 SCRIPT = "job.sh"
 
 #: Seconds after which a job whose submission got no answer, and that is in no queue, is not coming.
 LATE_ANSWER = 20.0
+#: Seconds before a submission that Slurm would not take is tried again.
+SUBMIT_AGAIN = 30.0
+#: Refusals with an empty queue after which an array is taken to be too large for ever.
+PATIENT_REFUSALS = 2
+
+
+class Offers:
+    """Offers planned arrays to Slurm, again and again where it does not take them yet.
+
+    Parameters
+    ----------
+    run
+        The run; nobody else may submit for it.
+    clock
+        Seconds that only ever grow.
+    """
+
+    def __init__(self, run: SlurmRun, clock: Callable[[], float]) -> None:
+        self._run = run
+        self._clock = clock
+        self._again_at = 0.0
+        self._refusals = 0
+
+    def make(self) -> None:
+        """Submit what is planned, if it is time for that.
+
+        Raises
+        ------
+        SlurmError
+            When Slurm will never take it.
+        """
+        if self._clock() < self._again_at:
+            return
+        try:
+            submit_planned(self._run)
+        except SlurmError as error:
+            self._take_refusal(error)
+            return
+        self._refusals = 0
+        self._note("")
+
+    def _take_refusal(self, error: SlurmError) -> None:
+        if self._is_too_large(error):
+            self._halve(error)
+            return  # at the next look the halves are offered
+        if not error.passing:
+            raise error
+        self._again_at = self._clock() + SUBMIT_AGAIN
+        self._note(error.message)
+
+    def _is_too_large(self, error: SlurmError) -> bool:
+        """Whether a smaller array may be taken where this one never will be."""
+        if error.limit != TOO_MANY:
+            return error.limit == TOO_LARGE
+        self._refusals = 0 if self._run.programs.has_jobs() else self._refusals + 1
+        # Once may be chance: jobs that have just ended may still be counted.
+        return self._refusals >= (1 if self._run.journal.largest else PATIENT_REFUSALS)
+
+    def _halve(self, error: SlurmError) -> None:
+        first = next(one for one in self._run.journal.active if one.state == PLANNED)
+        if first.n_tasks == 1:
+            raise SlurmError(
+                f"{error.message} There are no other jobs of yours, and this is a single task.",
+                remedy="Your account or QOS may submit no job at all: ask the cluster's "
+                "administrators for its MaxSubmitJobs, or use another account or QOS.",
+                about=("account", "qos"),
+            )
+        divide(self._run, -(-first.n_tasks // 2))
+        logger.warning("%s The array is divided.", error.message)
+
+    def _note(self, refusal: str) -> None:
+        if refusal != self._run.journal.refusal:
+            self._run.journal.refusal = refusal
+            self._run.save()
+            if refusal:
+                logger.warning("Slurm takes no further jobs now; this is tried again. %s", refusal)
 
 
 def submit_planned(run: SlurmRun) -> None:
@@ -65,6 +145,7 @@ def _dependencies(run: SlurmRun, submission: Submission) -> list[str] | None:
 
 
 def _submit(run: SlurmRun, submission: Submission, dependencies: Sequence[str]) -> None:
+    cut_plan(run, submission)
     script = run.array_folder(submission) / SCRIPT
     job = ArrayJob(
         name=submission.name,
@@ -84,11 +165,11 @@ def _submit(run: SlurmRun, submission: Submission, dependencies: Sequence[str]) 
     try:
         submission.job_id = run.programs.submit(script)
     except SlurmError as error:
-        if error.passing:
-            raise
+        if error.passing and not error.limit:
+            raise  # perhaps it is in the queue all the same
         submission.state = PLANNED
         run.save()
-        if submission.more_memory <= 1 and not submission.avoid:
+        if error.limit or (submission.more_memory <= 1 and not submission.avoid):
             raise
         # No node has so much, or no other one is left: smaller tiles alone, or luck, must do.
         submission.more_memory, submission.avoid = 1.0, []
