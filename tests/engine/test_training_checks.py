@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import mmap
+import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
+import torch
 import yaml
 from cryosiam_engine.cli import main
 from cryosiam_engine.errors import ConfigurationError, MaskError
 from cryosiam_engine.training.command import run
+from cryosiam_engine.training.dry_run import _step_seconds
 from cryosiam_engine.training.label_report import report_labels
+from cryosiam_engine.training.peak_memory import PeakMemory
 from cryosiam_engine.training.tomograms import fresh_split, training_volumes
 from cryosiam_engine.volume import read_volume, write_mrc
 from training_runs import arguments, training_config, training_values, write_training_data
@@ -112,3 +119,63 @@ def test_the_task_of_the_command_line(data: Path, tmp_path: Path, task: str) -> 
     assert 0 < abs(told["loss"]) <= 1
     assert told["memory_gib"] >= 0
     assert told["seconds_per_step"] > 0
+
+
+class Sampled:
+    """The highest memory of this process while a block runs, looked at from a thread."""
+
+    def __enter__(self) -> Sampled:
+        self.process, self.over = psutil.Process(), threading.Event()
+        self.before = self.highest = self.process.memory_info().rss
+        self.thread = threading.Thread(target=self.look)
+        self.thread.start()
+        return self
+
+    def look(self) -> None:
+        while not self.over.wait(0.001):
+            self.highest = max(self.highest, self.process.memory_info().rss)
+
+    def __exit__(self, *error: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+
+def test_a_dry_run_tells_the_peak_of_memory(data: Path, tmp_path: Path) -> None:
+    """Not what is left after a step, which is far less."""
+    run(training_config(data, tmp_path), arguments(dry_run=True))  # imports what there is
+    patches = {"patch_size": (48, 48, 48), "patches_per_epoch": 4}
+    config = training_config(
+        data, tmp_path, patches=patches, network={"filters": (16, 16)}, schedule={"batch_size": 2}
+    )
+    with Sampled() as sampled:
+        run(config, arguments(dry_run=True))
+    told = json.loads((tmp_path / "dry_run.json").read_text())["memory_gib"]
+    grown = (sampled.highest - sampled.before) / 2**30
+    assert grown > 0.1
+    assert told == pytest.approx(grown, rel=0.2)
+
+
+def test_a_dry_run_tells_a_peak_below_an_earlier_one() -> None:
+    """Which the system's record of the highest peak does not know of."""
+
+    def take(n_bytes: int) -> None:
+        # From the system, not out of what earlier tests have left in the process.
+        with mmap.mmap(-1, n_bytes) as block:
+            for first in range(0, n_bytes, mmap.PAGESIZE):
+                block[first] = 1
+            time.sleep(0.05)
+
+    take(2**29)
+    with PeakMemory(torch.device("cpu")) as memory:
+        take(2**27)
+    assert memory.n_bytes == pytest.approx(2**27, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("reading", "computing", "workers", "seconds"),
+    [(3.0, 1.0, 0, 4.0), (3.0, 1.0, 1, 3.0), (3.0, 1.0, 2, 1.5), (3.0, 1.0, 8, 1.0)],
+)
+def test_workers_read_while_others_compute(
+    reading: float, computing: float, workers: int, seconds: float
+) -> None:
+    assert _step_seconds(reading, computing, workers) == seconds

@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from cryosiam_engine.config.train import TrainConfig
+from cryosiam_engine.config.train import Schedule, TrainConfig
 from cryosiam_engine.device import cpu_threads
 from cryosiam_engine.errors import ConfigurationError
 from cryosiam_engine.training.datasets import TrainingSets
@@ -15,6 +15,13 @@ from cryosiam_engine.training.order import TrainingOrder, ValidationOrder
 
 #: More workers than this do not help one GPU.
 _MOST_WORKERS = 8
+
+
+def reading_workers(schedule: Schedule, *, on_gpu: bool) -> int:
+    """Processes that read batches ahead, by default only for a GPU; 0 for none."""
+    if schedule.num_workers is not None:
+        return schedule.num_workers
+    return min(cpu_threads() - 1, _MOST_WORKERS) if on_gpu else 0
 
 
 class TrainingData(LightningDataModule):
@@ -81,9 +88,7 @@ class TrainingData(LightningDataModule):
         return self.trainer.world_size if self.trainer else 1
 
     def _options(self) -> dict[str, Any]:
-        n_workers = self._config.schedule.num_workers
-        if n_workers is None:
-            n_workers = min(cpu_threads() - 1, _MOST_WORKERS) if self._on_gpu else 0
+        n_workers = reading_workers(self._config.schedule, on_gpu=self._on_gpu)
         return {
             "batch_size": self._config.schedule.batch_size,
             "num_workers": n_workers,

@@ -10,16 +10,17 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
-import psutil
 import torch
 from torch.utils.data import default_collate
 
 from cryosiam_engine.config.train import TrainConfig
 from cryosiam_engine.files import write_text
+from cryosiam_engine.training.batches import reading_workers
 from cryosiam_engine.training.datasets import TrainingSets, training_sets
 from cryosiam_engine.training.label_report import report_labels
 from cryosiam_engine.training.modules import Training, training_module
 from cryosiam_engine.training.optimisers import optimiser_and_schedule
+from cryosiam_engine.training.peak_memory import PeakMemory
 from cryosiam_engine.training.starting_network import starting_network
 from cryosiam_engine.training.tomograms import fresh_split, training_volumes
 from cryosiam_engine.training.trainer import TrainingOptions, training_device
@@ -48,11 +49,13 @@ class DryRun:
     steps_per_epoch, validation_steps
         Batches.
     seconds_per_step
-        Of which `seconds_reading` is spent on making the samples.
+        With the samples of a batch, which take one process `seconds_reading` to make; workers make
+        them while the GPU computes.
     hours
         Of the whole training, validations included, on this device in one process.
     memory_gib
-        Peak of the device; on a CPU the growth of this process.
+        At the peak: on a GPU what PyTorch takes of it, on a CPU by how much this process grows
+        when it begins to learn.
     parameters, learning_parameters
         Numbers of the network, and those of them that learn.
     voxels_per_class
@@ -105,7 +108,7 @@ def dry_run(config: TrainConfig, options: TrainingOptions) -> DryRun:
     _measure(config, sets, module, device, report)
     write_text(config.prediction_folder / DRY_RUN_FILE, json.dumps(asdict(report), indent=1) + "\n")
     logger.info(
-        "%d steps per epoch of %.2f s (%.2f s of it for reading): about %s (h:min:s) for %d "
+        "%d steps per epoch of %.2f s (a batch is read in %.2f s): about %s (h:min:s) for %d "
         "epochs, %.1f GiB of memory. %d of %d parameters learn.",
         report.steps_per_epoch,
         report.seconds_per_step,
@@ -136,31 +139,46 @@ def _measure(
     report.parameters = sum(p.numel() for p in module.parameters())
     learning = [p for p in module.parameters() if p.requires_grad]
     report.learning_parameters = sum(p.numel() for p in learning)
-    optimiser = optimiser_and_schedule(learning, schedule, 100)["optimizer"]
-    before = psutil.Process().memory_info().rss
-    reading = learning_time = 0.0
+    with PeakMemory(device) as memory:
+        reading, computing = _seconds_of_steps(config, sets, module, size, device, report)
+    report.memory_gib = round(memory.n_bytes / _GIB, 2)
+    n_workers = reading_workers(schedule, on_gpu=device.type == "cuda")
+    step = _step_seconds(reading, computing, n_workers)
+    report.seconds_reading, report.seconds_per_step = round(reading, 4), round(step, 4)
+    report.steps_per_epoch = n_training // size
+    report.validation_steps = -(-n_validation // size)
+    # A validation step has no way back, which is two thirds of the work.
+    judging = _step_seconds(reading, computing / 3, n_workers) * report.validation_steps
+    each = report.steps_per_epoch * step + judging / schedule.val_interval
+    report.hours = round(each * schedule.max_epochs / 3600, 3)
+
+
+def _step_seconds(reading: float, computing: float, n_workers: int) -> float:
+    """Seconds of a step; workers, each with a batch of its own, read while another is learned."""
+    return max(reading / n_workers, computing) if n_workers else reading + computing
+
+
+def _seconds_of_steps(
+    config: TrainConfig,
+    sets: TrainingSets,
+    module: Training,
+    size: int,
+    device: torch.device,
+    report: DryRun,
+) -> tuple[float, float]:
+    """Seconds that it takes to read a batch and to learn from it."""
+    learning = [p for p in module.parameters() if p.requires_grad]
+    optimiser = optimiser_and_schedule(learning, config.schedule, 100)["optimizer"]
+    reading = computing = 0.0
     for step in range(_WARM_UP + _MEASURED):
         started = time.perf_counter()
-        keys = [(step, index) for index in range(size)]
-        batch = default_collate([sets.training[key] for key in keys])
+        batch = default_collate([sets.training[(step, index)] for index in range(size)])
         read = time.perf_counter()
         report.loss = _learn(module, optimiser, batch, device, report.precision)
         if step >= _WARM_UP:
             reading += (read - started) / _MEASURED
-            learning_time += (time.perf_counter() - read) / _MEASURED
-    report.seconds_reading = round(reading, 4)
-    report.seconds_per_step = round(reading + learning_time, 4)
-    report.steps_per_epoch = n_training // size
-    report.validation_steps = -(-n_validation // size)
-    # A validation step has no way back, which is two thirds of the work.
-    validation = report.validation_steps * (reading + learning_time / 3) / schedule.val_interval
-    each = report.steps_per_epoch * report.seconds_per_step + validation
-    report.hours = round(each * schedule.max_epochs / 3600, 3)
-    if device.type == "cuda":
-        memory = float(torch.cuda.max_memory_allocated(device))
-    else:
-        memory = float(psutil.Process().memory_info().rss - before)
-    report.memory_gib = round(max(memory, 0.0) / _GIB, 2)
+            computing += (time.perf_counter() - read) / _MEASURED
+    return reading, computing
 
 
 def _learn(
