@@ -612,6 +612,19 @@ def test_offline_is_respected(hub, folder) -> None:
     assert hub.requests == []
 
 
+def test_certificates_that_are_not_there_are_named(hub, folder, tmp_path) -> None:
+    """As in a container, which has the variables of the host and not its files."""
+    names = {"SSL_CERT_FILE": str(tmp_path / "ours.pem"), "CRYOSIAM_MODELS": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-m", "cryosiam_engine.cli", "models", "download", "lamella"],
+        env={**os.environ, **names},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert f"there is no {names['SSL_CERT_FILE']} (SSL_CERT_FILE)" in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_download_goes_on(number, hub, folder) -> None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from cryosiam_engine.errors import DownloadError, EngineError, UnreachableError
@@ -149,8 +150,17 @@ def _unreachable(model: PublishedModel, error: Exception) -> UnreachableError:
             "nothing came for too long (HF_HUB_ETAG_TIMEOUT and HF_HUB_DOWNLOAD_TIMEOUT say for "
             "how many seconds an answer and a file's next piece are waited for)"
         )
+    elif isinstance(error, FileNotFoundError) and (missing := _missing_certificates()):
+        reason = f"there is no {missing}, which a container does not see where it is not bound"
     else:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return UnreachableError(
         f"{model.file} cannot be downloaded from {endpoint()}: {reason}.", remedy=remedy
     )
+
+
+def _missing_certificates() -> str:
+    """The first of the variables for certificates that names what is not there; else empty."""
+    named = ((name, os.environ.get(name, "")) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"))
+    missing = (f"{path} ({name})" for name, path in named if path and not Path(path).exists())
+    return next(missing, "")
