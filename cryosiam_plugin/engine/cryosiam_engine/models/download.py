@@ -96,15 +96,14 @@ def download_models(
     except OutputError as error:
         if not any((folder / model.file).exists() for model in models):
             raise
-        # Nobody writes there, so there is nobody to wait for either.
-        return _download_all(models, _Downloads(folder, progress, error))
-    downloads = _Downloads(folder, progress)
+        return _download_all(models, _Downloads(folder, progress, refusal=error))
+    downloads, what = _Downloads(folder, progress), f"the folder {folder}"
     try:
-        with locked(lock, what=f"the folder {folder}"):
+        with locked(lock, what=what):
             return _download_all(models, downloads)
     except BusyError:
         logger.info("Waiting for another download into %s ...", folder)
-    with locked(lock, what=f"the folder {folder}", wait=True):
+    with locked(lock, what=what, wait=True):
         return _download_all(models, downloads)
 
 

@@ -113,26 +113,36 @@ def fetch(model: PublishedModel, remote: RemoteFile, file: BinaryIO, pause: Paus
     OutputError
         When the file cannot be written.
     """
-    # Across the tries of `patiently`. A server that begins anew brings nothing new until it is
-    # beyond what was there before.
-    lost, furthest = 0, file.tell()
+    tries = _Tries(file.tell())  # also across those of `patiently`
 
     def go_on() -> None:
-        nonlocal lost, furthest
         # More than there should be is for the checksum to tell.
         while remote.size is None or file.tell() < remote.size:
             failure = _attempt(remote, file)
             if failure is None and (remote.size is None or file.tell() >= remote.size):
                 return
-            lost = 0 if file.tell() > furthest else lost + 1
-            furthest = max(furthest, file.tell())
-            if lost == _LOST:
-                raise failure or _short(model, furthest, remote.size)
+            if tries.are_in_vain(file.tell()):
+                raise failure or _short(model, tries.furthest, remote.size)
             why = failure or "less came than was announced"
             logger.debug("%s: going on at %d after: %s", model.file, file.tell(), why)
             pause(_BETWEEN)
 
     patiently(model, go_on, pause)
+
+
+class _Tries:
+    """Counts the tries in a row that bring nothing new to a file that has `there` bytes."""
+
+    def __init__(self, there: int) -> None:
+        self.furthest = there
+        self._lost = 0
+
+    def are_in_vain(self, there: int) -> bool:
+        """Note how far one more try has come, and say whether it was the last one."""
+        # A server that begins anew brings nothing new until it is beyond what was there before.
+        self._lost = 0 if there > self.furthest else self._lost + 1
+        self.furthest = max(self.furthest, there)
+        return self._lost == _LOST
 
 
 def _short(model: PublishedModel, there: int, size: int | None) -> DownloadError:
