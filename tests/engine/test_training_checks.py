@@ -143,15 +143,17 @@ class Sampled:
 def test_a_dry_run_tells_the_peak_of_memory(data: Path, tmp_path: Path) -> None:
     """Not what is left after a step, which is far less."""
     run(training_config(data, tmp_path), arguments(dry_run=True))  # imports what there is
-    patches = {"patch_size": (48, 48, 48), "patches_per_epoch": 4}
+    # Arrays so large that freed ones go back to the system.
+    network = {"filters": (128, 8), "kernel_size": 1}
+    patches = {"patch_size": (48, 48, 48), "patches_per_epoch": 2}
     config = training_config(
-        data, tmp_path, patches=patches, network={"filters": (16, 16)}, schedule={"batch_size": 2}
+        data, tmp_path, patches=patches, network=network, schedule={"batch_size": 2}
     )
     with Sampled() as sampled:
         run(config, arguments(dry_run=True))
     told = json.loads((tmp_path / "dry_run.json").read_text())["memory_gib"]
     grown = (sampled.highest - sampled.before) / 2**30
-    assert grown > 0.1
+    assert grown > 0.3
     assert told == pytest.approx(grown, rel=0.2)
 
 
