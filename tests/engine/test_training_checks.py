@@ -16,6 +16,7 @@ from cryosiam_engine.cli import main
 from cryosiam_engine.errors import ConfigurationError, MaskError
 from cryosiam_engine.training.command import run
 from cryosiam_engine.training.dry_run import _step_seconds
+from cryosiam_engine.training.label_checks import look_through_labels
 from cryosiam_engine.training.label_report import report_labels
 from cryosiam_engine.training.peak_memory import PeakMemory
 from cryosiam_engine.training.tomograms import fresh_split, training_volumes
@@ -99,7 +100,8 @@ def test_labels_outside_of_their_tomogram_are_told(data: Path, tmp_path: Path) -
             )
     config = training_config(tmp_path, tmp_path / "log", validation_ratio=0.3)
     training, validation = training_volumes(config, fresh_split(config))
-    told = report_labels(config, [*training, *validation]).warnings
+    found = look_through_labels(config, training, validation, with_places=False)
+    told = report_labels(config, training, validation, found).warnings
     assert len(told) == 1
     assert "TS_2.mrc lies elsewhere" in told[0]
     assert "begins at (400, 0, 0) Å, the tomogram at (100, 0, 0) Å" in told[0]

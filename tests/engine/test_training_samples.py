@@ -158,7 +158,7 @@ def test_classes_are_drawn_alike(data: Path) -> None:
     files = {"image": data / "tomograms" / "TS_1.mrc", "labels": data / "classes" / "TS_1.mrc"}
     volume = TrainingVolume.open("TS_1", files)
     labels = read_volume(files["labels"]).data
-    found = find_classes(volume, binary=False, seed=0)
+    found = find_classes(volume, False, 0)
     assert found.counts == {c: int((labels == c).sum()) for c in range(3)}
     rng = np.random.default_rng(0)
     for background in (True, False):

@@ -17,7 +17,7 @@ from cryosiam_engine.training.mapped_volume import mapped_volume
 from cryosiam_engine.training.volumes import LABELS, TrainingVolume
 
 #: Voxels of a class that are remembered per slab: patches overlap anyway.
-_REMEMBERED = 2000
+REMEMBERED = 2000
 
 
 @dataclass
@@ -39,7 +39,9 @@ class ClassPlaces:
     weights: dict[int, NDArray[np.float64]] = field(default_factory=dict)
 
 
-def find_classes(volume: TrainingVolume, *, binary: bool, seed: int) -> ClassPlaces:
+def find_classes(
+    volume: TrainingVolume, binary: bool, seed: int, remembered: int = REMEMBERED
+) -> ClassPlaces:
     """Look through the labels of a volume, slab by slab.
 
     Parameters
@@ -50,6 +52,8 @@ def find_classes(volume: TrainingVolume, *, binary: bool, seed: int) -> ClassPla
         Any label of 1 or more is class 1.
     seed
         Of the choice of remembered voxels.
+    remembered
+        Voxels of a class that are remembered per slab; 0 only counts.
 
     Raises
     ------
@@ -59,20 +63,22 @@ def find_classes(volume: TrainingVolume, *, binary: bool, seed: int) -> ClassPla
     path, region = volume.files[LABELS], volume.region
     labels = mapped_volume(path)[region.slices]
     rng = np.random.default_rng(seed)
+    result = ClassPlaces()
     found: dict[int, list[tuple[NDArray[np.int64], int]]] = {}
     for part in slabs(labels.shape):
         slab = _checked(labels[part], path)
         if binary:
             slab = np.minimum(slab, 1)
         offset = np.array([region.start[0] + part.start, *region.start[1:]])
-        for label in fastremap.unique(slab):
-            flat = np.flatnonzero(slab == label)
-            kept = np.sort(rng.choice(flat, _REMEMBERED)) if flat.size > _REMEMBERED else flat
-            places = np.stack(np.unravel_index(kept, slab.shape), axis=1) + offset
-            found.setdefault(int(label), []).append((places, flat.size))
-    result = ClassPlaces()
+        for label, count in zip(*fastremap.unique(slab, return_counts=True), strict=True):
+            result.counts[int(label)] = result.counts.get(int(label), 0) + int(count)
+            if remembered:
+                flat = np.flatnonzero(slab == label)
+                kept = np.sort(rng.choice(flat, remembered)) if flat.size > remembered else flat
+                places = np.stack(np.unravel_index(kept, slab.shape), axis=1) + offset
+                found.setdefault(int(label), []).append((places, flat.size))
+    result.counts = dict(sorted(result.counts.items()))
     for label, parts in sorted(found.items()):
-        result.counts[label] = sum(count for _, count in parts)
         result.places[label] = np.concatenate([places for places, _ in parts])
         result.weights[label] = np.concatenate(
             [np.full(len(places), count / len(places)) for places, count in parts]

@@ -15,14 +15,18 @@ from cryosiam_engine.training.class_places import (
     BalancedPlaces,
     ClassPlaces,
     UniformPlaces,
-    find_classes,
 )
 from cryosiam_engine.training.dense_views import OverlappingViews, largest_block
+from cryosiam_engine.training.label_checks import (
+    FoundLabels,
+    check_labels,
+    look_through_labels,
+)
 from cryosiam_engine.training.places import DrawnPlaces, ListedPlaces, grid_places, whole_volumes
 from cryosiam_engine.training.samples import PatchSamples
 from cryosiam_engine.training.subtomograms import ViewPairs, find_particles
 from cryosiam_engine.training.tomograms import uses_patch_folder
-from cryosiam_engine.training.volumes import LABELS, TrainingVolume
+from cryosiam_engine.training.volumes import TrainingVolume
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +45,7 @@ def training_sets(
     config: TrainConfig,
     training: Sequence[TrainingVolume],
     validation: Sequence[TrainingVolume],
+    labels: FoundLabels | None = None,
 ) -> TrainingSets:
     """Make the samples of both kinds.
 
@@ -50,6 +55,8 @@ def training_sets(
         Of the training.
     training, validation
         Opened volumes.
+    labels
+        What is in them, where that is known already.
 
     Raises
     ------
@@ -61,7 +68,11 @@ def training_sets(
         return _particle_sets(config, training, validation)
     if config.task == "backbone":
         return _view_sets(config, training, validation)
-    if uses_patch_folder(config):
+    from_folder = uses_patch_folder(config)
+    found = labels or look_through_labels(config, training, validation, with_places=not from_folder)
+    if config.task != "denoising":
+        check_labels(config, training, validation, found)
+    if from_folder:
         return TrainingSets(
             PatchSamples(
                 config, training, ListedPlaces(whole_volumes(training), config.seed), True
@@ -69,9 +80,8 @@ def training_sets(
             PatchSamples(config, validation, ListedPlaces(whole_volumes(validation)), False),
         )
     size = config.patches.patch_size
-    drawn = DrawnPlaces(
-        training, _chooser(config, training), size, config.patches.patches_per_epoch
-    )
+    chooser = _chooser(config, training, found.training)
+    drawn = DrawnPlaces(training, chooser, size, config.patches.patches_per_epoch)
     grid = grid_places(validation, size, config.patches.validation_patches)
     return TrainingSets(
         PatchSamples(config, training, drawn, True),
@@ -115,50 +125,9 @@ def _particle_sets(
 
 
 def _chooser(
-    config: TrainConfig, volumes: Sequence[TrainingVolume]
-) -> BalancedPlaces | UniformPlaces:
-    if config.task == "denoising":
-        return UniformPlaces(volumes)
-    found = label_places(config, volumes)
-    check_classes(config, volumes, found)
-    if config.patches.class_balance or config.patches.remove_only_background:
-        background = not config.patches.remove_only_background
-        return BalancedPlaces(found, with_background=background)
-    return UniformPlaces(volumes)
-
-
-def label_places(config: TrainConfig, volumes: Sequence[TrainingVolume]) -> list[ClassPlaces]:
-    """Look through the labels of all volumes; for instances, 1 stands for any of them."""
-    binary = config.task != "semantic"
-    return [
-        find_classes(volume, binary=binary, seed=config.seed)
-        for volume in volumes
-        if LABELS in volume.files
-    ]
-
-
-def check_classes(
     config: TrainConfig, volumes: Sequence[TrainingVolume], found: Sequence[ClassPlaces]
-) -> None:
-    """Refuse labels that cannot be learned.
-
-    Raises
-    ------
-    MaskError
-        When there is only background, or a class without a channel.
-    """
-    if not any(label for one in found for label in one.counts):
-        raise MaskError(
-            "The labels of all training tomograms are background (0) only.",
-            remedy="Check labels_folder: there is nothing to learn from these labels.",
-        )
-    largest = max(config.network.out_channels - 1, 1)
-    for volume, one in zip(volumes, found, strict=True):
-        beyond = [label for label in one.counts if label > largest]
-        if config.task == "semantic" and beyond:
-            raise MaskError(
-                f"{volume.files[LABELS]} has the labels {', '.join(map(str, beyond))}; a network "
-                f"with out_channels {config.network.out_channels} learns 0 to {largest}.",
-                remedy="Raise parameters.network.out_channels (it counts the background), or "
-                "choose labels with semantic_filter_ground_truth.",
-            )
+) -> BalancedPlaces | UniformPlaces:
+    patches = config.patches
+    if found and (patches.class_balance or patches.remove_only_background):
+        return BalancedPlaces(found, with_background=not patches.remove_only_background)
+    return UniformPlaces(volumes)

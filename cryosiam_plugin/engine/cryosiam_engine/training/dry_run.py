@@ -17,12 +17,17 @@ from cryosiam_engine.config.train import TrainConfig
 from cryosiam_engine.files import write_text
 from cryosiam_engine.training.batches import reading_workers
 from cryosiam_engine.training.datasets import TrainingSets, training_sets
+from cryosiam_engine.training.label_checks import look_through_labels
 from cryosiam_engine.training.label_report import report_labels
 from cryosiam_engine.training.modules import Training, training_module
 from cryosiam_engine.training.optimisers import optimiser_and_schedule
 from cryosiam_engine.training.peak_memory import PeakMemory
 from cryosiam_engine.training.starting_network import starting_network
-from cryosiam_engine.training.tomograms import fresh_split, training_volumes
+from cryosiam_engine.training.tomograms import (
+    fresh_split,
+    training_volumes,
+    uses_patch_folder,
+)
 from cryosiam_engine.training.trainer import TrainingOptions, training_device
 from cryosiam_engine.training.volumes import TrainingVolume
 
@@ -99,11 +104,13 @@ def dry_run(config: TrainConfig, options: TrainingOptions) -> DryRun:
     device, precision = training_device(options)
     training, validation = training_volumes(config, fresh_split(config))
     report = DryRun(_stems(training), _stems(validation), str(device), precision)
-    labels = report_labels(config, [*training, *validation])
+    places = not uses_patch_folder(config)
+    found = look_through_labels(config, training, validation, with_places=places)
+    labels = report_labels(config, training, validation, found)
     report.voxels_per_class, report.warnings = labels.voxels, labels.warnings
     for warning in report.warnings:
         logger.warning("%s", warning)
-    sets = training_sets(config, training, validation)
+    sets = training_sets(config, training, validation, found)
     module = training_module(config, starting_network(config)).to(device)
     _measure(config, sets, module, device, report)
     write_text(config.prediction_folder / DRY_RUN_FILE, json.dumps(asdict(report), indent=1) + "\n")

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryosiam_engine.config.train import TrainConfig
-from cryosiam_engine.errors import EngineError
-from cryosiam_engine.training.datasets import check_classes, label_places
-from cryosiam_engine.training.volumes import IMAGE, LABELS, TrainingVolume
+from cryosiam_engine.training.label_checks import FoundLabels
+from cryosiam_engine.training.volumes import IMAGE, TrainingVolume
 from cryosiam_engine.volume import VolumeHeader, read_header
 
 #: Voxel sizes that differ by less are the same, rounded.
@@ -26,29 +25,32 @@ class LabelReport:
     warnings: list[str] = field(default_factory=list)
 
 
-def report_labels(config: TrainConfig, volumes: Sequence[TrainingVolume]) -> LabelReport:
+def report_labels(
+    config: TrainConfig,
+    training: Sequence[TrainingVolume],
+    validation: Sequence[TrainingVolume],
+    found: FoundLabels,
+) -> LabelReport:
     """Count the voxels of every class, and compare what the headers of all files say.
 
     Parameters
     ----------
     config
         Of the training.
-    volumes
-        For training and for validation.
+    training, validation
+        The volumes.
+    found
+        What is in them.
     """
+    volumes = [*training, *validation]
     report = LabelReport(warnings=_geometry_warnings(volumes))
-    labelled = [volume for volume in volumes if LABELS in volume.files]
-    found = label_places(config, labelled)
-    for volume, one in zip(labelled, found, strict=True):
+    labels = [*found.training, *found.validation]
+    if not labels:
+        return report
+    for volume, one in zip(volumes, labels, strict=True):
         counts = report.voxels.setdefault(volume.stem, {})
         for label, count in one.counts.items():
             counts[label] = counts.get(label, 0) + count
-    if not labelled:
-        return report
-    try:
-        check_classes(config, labelled, found)
-    except EngineError as error:
-        report.warnings.append(str(error))
     report.warnings += _class_warnings(config, report.voxels)
     return report
 

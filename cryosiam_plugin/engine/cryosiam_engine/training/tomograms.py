@@ -15,13 +15,12 @@ from cryosiam_engine.training.patch_grid import IMAGES as IMAGE_FOLDER
 from cryosiam_engine.training.patch_grid import LABELS as LABEL_FOLDER
 from cryosiam_engine.training.patch_grid import NOISY as NOISY_FOLDER
 from cryosiam_engine.training.patch_grid import patches_of
+from cryosiam_engine.training.problems import raise_together
 from cryosiam_engine.training.split import Split, choose_split, divide
 from cryosiam_engine.training.volumes import IMAGE, LABELS, NOISY, TARGET, TrainingVolume
 
 #: Tasks whose samples can come from the folder that semantic_train_create_patches fills.
 _WITH_PATCH_FOLDER = ("semantic", "instance")
-#: Of so many files that do not fit a message says what is wrong.
-_MOST_TOLD = 10
 
 
 def uses_patch_folder(config: TrainConfig) -> bool:
@@ -119,15 +118,7 @@ def _open_all(config: TrainConfig, names: Sequence[str]) -> dict[str, list[Train
             opened[name] = opener(config, name)
         except EngineError as error:
             problems.append(error)
-    if len(problems) > 1:
-        told = [problem.message for problem in problems[:_MOST_TOLD]]
-        told += [f"And {len(problems) - _MOST_TOLD} more."] * (len(problems) > _MOST_TOLD)
-        raise type(problems[0])(
-            f"{len(problems)} of {len(names)} tomograms cannot be used. {' '.join(told)}",
-            remedy=" ".join(dict.fromkeys(problem.remedy for problem in problems)),
-        )
-    if problems:
-        raise problems[0]
+    raise_together(problems, len(names), "tomograms")
     return opened
 
 
