@@ -112,20 +112,31 @@ class BalancedPlaces:
     ----------
     found
         Of every volume.
-    n_background
+    with_background
         Whether patches around background are drawn too.
+    equally
+        Without it no class is drawn first: all voxels are alike, whatever their class.
     """
 
-    def __init__(self, found: Sequence[ClassPlaces], *, with_background: bool) -> None:
+    def __init__(
+        self, found: Sequence[ClassPlaces], *, with_background: bool, equally: bool = True
+    ) -> None:
         self._places: list[NDArray[np.int64]] = []
         self._sums: list[NDArray[np.float64]] = []
         labels = sorted({label for one in found for label in one.counts})
-        for label in labels if with_background else [label for label in labels if label]:
-            having = [(index, one) for index, one in enumerate(found) if label in one.counts]
+        labels = labels if with_background else [label for label in labels if label]
+        for group in [[label] for label in labels] if equally else [labels]:
+            having = [
+                (index, one, label)
+                for label in group
+                for index, one in enumerate(found)
+                if label in one.counts
+            ]
             # The volume's number goes with the voxel: one table, one draw.
-            table = [np.insert(one.places[label], 0, index, axis=1) for index, one in having]
+            table = [np.insert(one.places[label], 0, index, axis=1) for index, one, label in having]
             self._places.append(np.concatenate(table))
-            self._sums.append(np.cumsum(np.concatenate([o.weights[label] for _, o in having])))
+            weights = [one.weights[label] for _, one, label in having]
+            self._sums.append(np.cumsum(np.concatenate(weights)))
 
     def __len__(self) -> int:
         return len(self._places)

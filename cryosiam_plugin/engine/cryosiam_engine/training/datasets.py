@@ -129,5 +129,9 @@ def _chooser(
 ) -> BalancedPlaces | UniformPlaces:
     patches = config.patches
     if found and (patches.class_balance or patches.remove_only_background):
-        return BalancedPlaces(found, with_background=not patches.remove_only_background)
+        return BalancedPlaces(
+            found,
+            with_background=not patches.remove_only_background,
+            equally=patches.class_balance,
+        )
     return UniformPlaces(volumes)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import grid_sample, interpolate
+from torch.nn.functional import grid_sample, interpolate, pad
 
 from cryosiam_engine.config.train import Transforms
 from cryosiam_engine.embeddings.patches import Shape
@@ -59,21 +59,30 @@ class Geometry:
         z, y, x = (2 * math.ceil(value) + 3 for value in half)
         return z, y, x
 
-    def apply(self, arrays: Mapping[str, NDArray[Any]], shape: Shape) -> dict[str, NDArray[Any]]:
+    def apply(
+        self, arrays: Mapping[str, NDArray[Any]], shape: Shape, label_margin: int = 0
+    ) -> dict[str, NDArray[Any]]:
         """Transform all arrays of a patch.
 
         Parameters
         ----------
         arrays
-            `(z, y, x)` or `(channels, z, y, x)`, of :meth:`source_shape`. ``labels`` take the
-            nearest voxel; ``distances`` grow with the zoom; the rest is interpolated linearly.
+            `(z, y, x)` or `(channels, z, y, x)`, of :meth:`source_shape` for `shape` and its
+            margin. ``labels`` take the nearest voxel; ``distances`` grow with the zoom; the rest
+            is interpolated linearly.
         shape
             Voxels (z, y, x) of the result.
+        label_margin
+            Voxels around it that ``labels`` keep, for what is computed from them.
         """
-        if not self.is_exact:
+        z, y, x = (slice(label_margin, label_margin + size) for size in shape)
+        if self.is_exact:
+            arrays = {n: a if n == LABELS else a[..., z, y, x] for n, a in arrays.items()}
+        else:
             some = next(iter(arrays.values()))
-            grid = self._grid(some.shape[-3:], shape)
-            arrays = {name: _sampled(array, grid, name) for name, array in arrays.items()}
+            wide = self._grid(some.shape[-3:], shape, label_margin)
+            grid = wide[:, z, y, x].contiguous()
+            arrays = {n: _sampled(a, wide if n == LABELS else grid, n) for n, a in arrays.items()}
             if DISTANCES in arrays:
                 arrays = {**arrays, DISTANCES: arrays[DISTANCES] * np.float32(self.zoom)}
         axes = tuple(axis - 3 for axis in self.flips)
@@ -82,11 +91,12 @@ class Geometry:
             for name, array in arrays.items()
         }
 
-    def _grid(self, source: tuple[int, ...], shape: Shape) -> Tensor:
+    def _grid(self, source: tuple[int, ...], shape: Shape, margin: int) -> Tensor:
         """Places in the input, as :func:`grid_sample` takes them: `(1, z, y, x, 3)`, (x, y, z)."""
-        axes = [torch.arange(size, dtype=torch.float32) - (size - 1) / 2 for size in shape]
+        sizes = [size + 2 * margin for size in shape]
+        axes = [torch.arange(size, dtype=torch.float32) - (size - 1) / 2 for size in sizes]
         matrix = torch.from_numpy(self.matrix.astype(np.float32))
-        places = torch.zeros(*shape, 3)
+        places = torch.zeros(*sizes, 3)
         views = [axes[0].view(-1, 1, 1, 1), axes[1].view(1, -1, 1, 1), axes[2].view(1, 1, -1, 1)]
         for column, view in enumerate(views):
             places += view * matrix[:, column]
@@ -94,7 +104,7 @@ class Geometry:
             fine = interpolate(
                 torch.from_numpy(self.bend)[None], size=shape, mode="trilinear", align_corners=True
             )
-            places += fine[0].permute(1, 2, 3, 0)
+            places += pad(fine, (margin,) * 6, mode="replicate")[0].permute(1, 2, 3, 0)
         places *= 2 / torch.tensor([float(n) for n in source])
         return places.flip(-1)[None]
 

@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cryosiam_engine.config.train import TrainConfig
-from cryosiam_engine.embeddings.patches import Shape
 from cryosiam_engine.training.geometry import Geometry, draw_geometry
 from cryosiam_engine.training.grey_values import GreyValues, normalised, scaled
 from cryosiam_engine.training.order import SampleKey
 from cryosiam_engine.training.targets import (
-    DISTANCE_MARGIN,
+    INSTANCE_MARGIN,
+    LARGEST_DISTANCE,
     class_distances,
+    distance_margin,
     instance_targets,
     scaled_distances,
 )
@@ -85,26 +86,36 @@ class PatchSamples(Dataset[Sample]):
         geometry = _UNCHANGED
         if self.varied:
             geometry = draw_geometry(rng, self.config.transforms, shape)
-        arrays = self._cut(self.volumes[number], centre, geometry.source_shape(shape))
+        arrays = self._cut(self.volumes[number], centre, geometry)
         for name in (IMAGE, NOISY, TARGET):
             if name in arrays:
                 arrays[name] = scaled(arrays[name], self.config.patches)
-        arrays = geometry.apply(arrays, shape)
+        arrays = geometry.apply(arrays, shape, self._label_margin)
         self._choose_input(arrays, key, rng)
         self._vary_grey_values(arrays, rng)
         return self._tensors(arrays)
 
-    def _cut(self, volume: TrainingVolume, centre: Sequence[int], shape: Shape) -> _Arrays:
+    @property
+    def _label_margin(self) -> int:
+        """Voxels around a patch whose labels are needed after it was turned."""
+        return INSTANCE_MARGIN if self.config.task == "instance" else 0
+
+    def _cut(self, volume: TrainingVolume, centre: Sequence[int], geometry: Geometry) -> _Arrays:
+        z, y, x = (size + 2 * self._label_margin for size in self.config.patches.patch_size)
+        shape = geometry.source_shape((z, y, x))
         network = self.config.network
         if self.config.task != "semantic" or not network.distance_prediction:
             return volume.cut(centre, shape)
         if volume.distances is not None:
             return volume.cut(centre, shape)
-        z, y, x = (size + 2 * DISTANCE_MARGIN for size in shape)
+        # What becomes smaller must be known from further away.
+        limit = LARGEST_DISTANCE / min(1.0, geometry.zoom)
+        margin = distance_margin(limit)
+        z, y, x = (size + 2 * margin for size in shape)
         wide = volume.cut(centre, (z, y, x))
-        inner = slice(DISTANCE_MARGIN, -DISTANCE_MARGIN)
+        inner = slice(margin, -margin)
         arrays: _Arrays = {name: array[..., inner, inner, inner] for name, array in wide.items()}
-        distances = class_distances(wide[LABELS], network.out_channels)
+        distances = class_distances(wide[LABELS], network.out_channels, limit)
         return {**arrays, DISTANCES: distances[:, inner, inner, inner]}
 
     def _choose_input(self, arrays: _Arrays, key: SampleKey, rng: np.random.Generator) -> None:
@@ -136,8 +147,9 @@ class PatchSamples(Dataset[Sample]):
         if self.config.task == "denoising":
             return {**sample, TARGET: _tensor(arrays[TARGET])}
         if self.config.task == "instance":
+            inner = (slice(INSTANCE_MARGIN, -INSTANCE_MARGIN),) * 3
             targets = instance_targets(arrays[LABELS])
-            return {**sample, **{name: _tensor(array) for name, array in targets.items()}}
+            return {**sample, **{name: _tensor(array[inner]) for name, array in targets.items()}}
         sample[LABELS] = torch.from_numpy(arrays[LABELS].astype(np.int64))
         if DISTANCES in arrays and self.config.network.distance_prediction:
             sample[DISTANCES] = torch.from_numpy(scaled_distances(arrays[DISTANCES]))

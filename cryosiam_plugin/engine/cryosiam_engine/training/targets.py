@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import edt
@@ -11,12 +12,19 @@ from skimage.segmentation import expand_labels, find_boundaries
 
 #: Signed distances are learned up to this many voxels from a surface.
 LARGEST_DISTANCE = 5.0
-#: Voxels around a patch that its distances depend on.
-DISTANCE_MARGIN = 6
+#: Voxels around a patch that the targets of its instances depend on: particles grow by one voxel.
+INSTANCE_MARGIN = int(LARGEST_DISTANCE) + 1
 
 
-def class_distances(labels: NDArray[Any], n_channels: int) -> NDArray[np.float32]:
-    """Signed distance in voxels to every class, positive inside, exact up to the largest learned.
+def distance_margin(limit: float) -> int:
+    """Voxels around a patch that its distances up to `limit` depend on."""
+    return math.ceil(limit) + 1
+
+
+def class_distances(
+    labels: NDArray[Any], n_channels: int, limit: float = LARGEST_DISTANCE
+) -> NDArray[np.float32]:
+    """Signed distance in voxels to every class, positive inside, exact up to a limit.
 
     Parameters
     ----------
@@ -25,21 +33,24 @@ def class_distances(labels: NDArray[Any], n_channels: int) -> NDArray[np.float32
     n_channels
         Classes, the background included. With one, its distance is that to the background, as in
         the distance maps on the disk.
+    limit
+        Voxels; more than the largest distance that is learned where things are made smaller
+        afterwards.
 
     Returns
     -------
     numpy.ndarray
-        `(n_channels, z, y, x)`, within ±:data:`LARGEST_DISTANCE`.
+        `(n_channels, z, y, x)`, within ±`limit`.
     """
     distances = np.empty((n_channels, *labels.shape), np.float32)
     for channel in range(n_channels):
         inside = labels == channel
         if inside.all() or not inside.any():
             # No surface in sight.
-            distances[channel] = LARGEST_DISTANCE if inside.any() else -LARGEST_DISTANCE
+            distances[channel] = limit if inside.any() else -limit
             continue
         np.subtract(edt.edt(inside), edt.edt(~inside), out=distances[channel])
-    return np.clip(distances, -LARGEST_DISTANCE, LARGEST_DISTANCE, out=distances)
+    return np.clip(distances, -limit, limit, out=distances)
 
 
 def scaled_distances(distances: NDArray[np.float32]) -> NDArray[np.float32]:
