@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from pyworkflow.protocol import constants as cts
-from pyworkflow.protocol.params import GE, GT, BooleanParam, EnumParam, FloatParam, IntParam, Range
+from pyworkflow.protocol.params import (
+    GE,
+    GT,
+    LT,
+    BooleanParam,
+    EnumParam,
+    FloatParam,
+    IntParam,
+    Range,
+)
 
 from cryosiam_plugin.protocols.form_parts import definePrecisionParam
 from cryosiam_plugin.protocols.training_form import OPTIMIZERS, SGD
@@ -57,9 +66,9 @@ def _defineOptimiserParams(form: Any) -> None:
         FloatParam,
         default=0.9,
         condition=f"optimizer=={SGD}",
-        validators=_NOT_NEGATIVE,
+        validators=[*_NOT_NEGATIVE, LT(1, error="must be below 1")],
         label="Momentum",
-        help="How much of the last step is in the next one.",
+        help="How much of the last step is in the next one, the same throughout the training.",
         **_ADVANCED,
     )
     form.addParam(

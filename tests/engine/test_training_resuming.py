@@ -196,3 +196,17 @@ def test_a_large_tomogram_is_not_read_whole(tmp_path: Path) -> None:
     assert not noted.is_same(written(8 * 2**16 + 5), "image")
     labels = InputFile.of(path, "labels")
     assert not labels.is_same(written(2**16 + 50), "labels")
+
+
+def test_the_old_default_of_momentum_had_no_effect(data: Path, tmp_path: Path) -> None:
+    """A training that was begun with it written down goes on."""
+    config = begun(data, tmp_path / "log")
+    for name in ("last.ckpt", "model_best.ckpt"):
+        path = tmp_path / "log" / "model" / name
+        checkpoint = torch.load(path, weights_only=True)
+        checkpoint["hyper_parameters"]["config"]["hyper_parameters"]["momentum"] = 0.9
+        torch.save(checkpoint, path)
+    assert run(config, arguments()).done == ["training"]
+    sgd = config.schedule.model_copy(update={"momentum": 0.8})
+    with pytest.raises(ConfigurationError, match=r"momentum was 0\.9 and is 0\.8"):
+        run(config.model_copy(update={"schedule": sgd}), arguments())

@@ -144,7 +144,9 @@ class BackboneNetwork(Frozen):
 class Schedule(Frozen):
     """``hyper_parameters``: batches, optimiser and length of the training.
 
-    `batch_size` is that of each process. `early_stopping` ends the training after so many
+    `batch_size` is that of each process. `momentum` is that of sgd, the same in every step; without
+    it, it falls from 0.95 to 0.85 while the learning rate rises and comes back with it, as always
+    in CryoSiam. `early_stopping` ends the training after so many
     validations without a better one; null never does.
     """
 
@@ -154,7 +156,9 @@ class Schedule(Frozen):
         "optimizer", "adamw", expected="sgd, adam or adamw"
     )
     lr: Annotated[Number, Field(gt=0)] = key("lr", 0.001, expected="a number above 0")
-    momentum: _Size = key("momentum", 0.9, expected="a number of 0 or more")
+    momentum: Annotated[Number, Field(ge=0, lt=1)] | None = key(
+        "momentum", None, expected="null or a number of 0 or more, below 1"
+    )
     weight_decay: _Size = key("weight_decay", 1e-5, expected="a number of 0 or more")
     max_epochs: _Positive = key("max_epochs", expected=_POSITIVE, example="100")
     early_stopping: _Positive | None = key(

@@ -33,6 +33,10 @@ _MAY_DIFFER = {
 }
 
 
+#: What was written where null is now: the old default, which had no effect.
+_NULL_WAS: dict[tuple[str, ...], Any] = {("hyper_parameters", "momentum"): 0.9}
+
+
 def models_folder(log_dir: Path) -> Path:
     """Where the checkpoints of a training are."""
     return log_dir / "model"
@@ -175,6 +179,8 @@ def checkpoint_to_resume(log_dir: Path, description: Mapping[str, Any]) -> Path 
 
 def _differences(before: Any, now: Any, place: tuple[str, ...] = ()) -> list[str]:
     if place in _MAY_DIFFER or before == now:
+        return []
+    if now is None and before == _NULL_WAS.get(place, ...):
         return []
     if isinstance(before, dict) and isinstance(now, dict):
         names = [*before, *(name for name in now if name not in before)]

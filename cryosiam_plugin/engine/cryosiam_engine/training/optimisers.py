@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 from cryosiam_engine.config.train import Schedule
+
+logger = logging.getLogger(__name__)
 
 #: The schedule rises and falls; fewer steps have no room for that.
 _FEWEST_STEPS = 4
@@ -28,13 +31,19 @@ def optimiser_and_schedule(
         ``hyper_parameters``.
     n_steps
         Of the whole training: the learning rate rises to ``lr`` and falls to nearly nothing over
-        them (one cycle, cosine).
+        them (one cycle, cosine). Momentum goes the other way, unless the settings name one.
     """
+    if settings.momentum is not None and settings.optimizer != "sgd":
+        logger.info(
+            "hyper_parameters.momentum has no effect: it is for the optimizer sgd, not for %s.",
+            settings.optimizer,
+        )
     schedule = OneCycleLR(
         _optimiser(parameters, settings),
         max_lr=settings.lr,
         total_steps=schedule_steps(n_steps),
         anneal_strategy="cos",
+        cycle_momentum=settings.optimizer != "sgd" or settings.momentum is None,
     )
     return {
         "optimizer": schedule.optimizer,
@@ -50,6 +59,6 @@ def schedule_steps(n_steps: int) -> int:
 def _optimiser(parameters: Sequence[nn.Parameter], settings: Schedule) -> Optimizer:
     rate, decay = settings.lr, settings.weight_decay
     if settings.optimizer == "sgd":
-        return SGD(parameters, rate, settings.momentum, weight_decay=decay)
+        return SGD(parameters, rate, settings.momentum or 0.0, weight_decay=decay)
     kind = Adam if settings.optimizer == "adam" else AdamW
     return kind(parameters, rate, weight_decay=decay)
