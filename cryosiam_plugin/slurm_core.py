@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cryosiam_engine.slurm.image_digest import image_variables
     from cryosiam_engine.slurm.journal import Failure, Journal
     from cryosiam_engine.slurm.plan import Item
-    from cryosiam_engine.slurm.programs import SlurmPrograms, is_passing, submit_environment
+    from cryosiam_engine.slurm.programs import SlurmPrograms, submit_environment
     from cryosiam_engine.slurm.progress import Progress, clock_time, in_words
     from cryosiam_engine.slurm.reasons import (
         KILLED,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         judge_end,
         remedy,
     )
+    from cryosiam_engine.slurm.refusals import refusal
     from cryosiam_engine.slurm.retries import retry_failed
     from cryosiam_engine.slurm.run import LOCK, SlurmRun
     from cryosiam_engine.slurm.script import LOGS
@@ -43,7 +44,7 @@ else:
     from cryosiam_plugin.slurm_core.image_digest import image_variables
     from cryosiam_plugin.slurm_core.journal import Failure, Journal
     from cryosiam_plugin.slurm_core.plan import Item
-    from cryosiam_plugin.slurm_core.programs import SlurmPrograms, is_passing, submit_environment
+    from cryosiam_plugin.slurm_core.programs import SlurmPrograms, submit_environment
     from cryosiam_plugin.slurm_core.progress import Progress, clock_time, in_words
     from cryosiam_plugin.slurm_core.reasons import (
         KILLED,
@@ -53,6 +54,7 @@ else:
         judge_end,
         remedy,
     )
+    from cryosiam_plugin.slurm_core.refusals import refusal
     from cryosiam_plugin.slurm_core.retries import retry_failed
     from cryosiam_plugin.slurm_core.run import LOCK, SlurmRun
     from cryosiam_plugin.slurm_core.script import LOGS
@@ -81,11 +83,11 @@ __all__ = [
     "clock_time",
     "image_variables",
     "in_words",
-    "is_passing",
     "judge_end",
     "last_words",
     "only_one",
     "poll_interval",
+    "refusal",
     "remedy",
     "retry_failed",
     "submit_environment",

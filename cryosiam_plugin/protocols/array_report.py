@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Iterable, Sequence
 
+from cryosiam_plugin.protocols.slurm_form import FIELDS
+from cryosiam_plugin.protocols.slurm_refusals import NOT_SUBMITTED, fields_of_refusal
 from cryosiam_plugin.slurm_core import (
     KILLED,
     LOGS,
@@ -32,13 +34,11 @@ PROGRESS = "progress.json"
 LISTED_IDS = 5
 #: What the form calls that which the reasons of failures are about.
 FORM = Words(
-    memory="'Memory of each task'",
-    time="'Time limit of each task'",
-    per_task="'Tomograms per engine process'",
-    partition="'Partition'",
-    qos="'QOS'",
-    options="'Other options'",
     again="_Continue_",
+    **{
+        name: f"'{FIELDS[name]}'"
+        for name in ("memory", "time", "per_task", "partition", "qos", "options")
+    },
 )
 #: What a failure says where the engine itself gave the reason.
 _ENGINE_ERROR = "engine error"
@@ -93,11 +93,13 @@ def _run_lines(run: Path, *, is_followed: bool) -> list[str]:
     if not progress.is_over:
         counts += [f"{progress.n_running} running", f"{progress.n_waiting} waiting"]
     counts.append(f"{progress.n_failed} failed" + (f" ({reasons})" if reasons else ""))
-    name = f"Slurm {'arrays' if len(ids) > 1 else 'array'} {_few(ids) or 'not submitted yet'}"
+    name = f"Slurm {'arrays' if len(ids) > 1 else 'array'} {_few(ids) or 'not submitted'}"
     lines = [f"*{name}* ({journal.command}): {', '.join(counts)}."]
     again = tried_again(failures)
     if again:
         lines.append(f"Tried again: {again}.")
+    refused = {failure.text for failure in failures if failure.reason == NOT_SUBMITTED}
+    lines += [f"{text} {fields_of_refusal(text, FIELDS)}".strip() for text in sorted(refused)]
     lines += _time_lines(progress, seen, is_followed=is_followed)
     return [*lines, f"Logs: {shown(run)}"]
 
@@ -115,6 +117,8 @@ def _time_lines(progress: Progress, seen: float, *, is_followed: bool) -> list[s
         parts.append(f"about {clock_time(progress.seconds_left)} left")
     if progress.problem:
         parts.append("the queue does not answer")
+    elif progress.refusal:
+        parts.append(f"Slurm takes no further jobs now: {progress.refusal}")
     elif progress.why_waiting and progress.n_waiting:
         parts.append(f"waiting for: {progress.why_waiting}")
     parts.append(f"seen {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seen))}")
@@ -180,6 +184,8 @@ def explained(failure: Failure, log: Path | None = None) -> str:
     said = [
         failure.text if failure.reason == _ENGINE_ERROR else f"{failure.reason}. {failure.text}"
     ]
+    if failure.reason == NOT_SUBMITTED:
+        said.append(fields_of_refusal(failure.text, FIELDS))
     said.append(remedy(failure.reason, FORM))
     if failure.earlier:
         said.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 from cryosiam_plugin.launcher import engine_command
 from cryosiam_plugin.protocols.array_batch import ArrayBatch, Inbox
 from cryosiam_plugin.protocols.array_report import array_lines
-from cryosiam_plugin.protocols.array_stage import ArrayStage, active_runs, end_run
+from cryosiam_plugin.protocols.array_stage import ArrayStage, active_runs, end_runs
 from cryosiam_plugin.protocols.engine_batch import Stage
 from cryosiam_plugin.protocols.part import ProtocolPart
 from cryosiam_plugin.protocols.slurm_form import (
+    FIELDS,
     ON_SLURM,
     job_settings,
     launch_settings,
     slurm_problems,
+    slurm_warnings,
 )
+from cryosiam_plugin.protocols.slurm_refusals import with_fields
 from cryosiam_plugin.slurm_core import Journal, SlurmError, SlurmPrograms, SlurmRun
-
-logger = logging.getLogger(__name__)
 
 
 class ArrayRuns(ProtocolPart):
@@ -61,7 +61,10 @@ class ArrayRuns(ProtocolPart):
             ArrayStage(stage, self._arraysFolder() / stage.command, self._newJournal, programs)
             for stage in self._stages()
         ]
-        ArrayBatch(stages, self._inbox, self._linked, self._onDone, self._fail).run()
+        try:
+            ArrayBatch(stages, self._inbox, self._linked, self._onDone, self._fail).run()
+        except SlurmError as error:
+            raise SlurmError(with_fields(error, FIELDS)) from error
 
     def _newJournal(self, command: str, tsIds: list[str]) -> Journal:
         """How tomograms are to be computed by the tasks of an array."""
@@ -91,7 +94,7 @@ class ArrayRuns(ProtocolPart):
     def _arraysFolder(self) -> Path:
         return Path(self._getExtraPath("slurm")).absolute()
 
-    def _endArrays(self) -> None:
+    def _endArrays(self, seconds: float) -> None:
         """End what an earlier run left in Slurm: it computes what is not wanted any more.
 
         Raises
@@ -99,35 +102,35 @@ class ArrayRuns(ProtocolPart):
         SlurmError
             When it goes on all the same.
         """
-        for run in self._activeRuns():
-            end_run(run)
+        end_runs(self._activeRuns(), seconds)
 
     def _activeRuns(self) -> list[SlurmRun]:
         programs = SlurmPrograms()
         folders = self._arraysFolder().glob("*")
         return [run for folder in folders for run in active_runs(folder, programs)]
 
-    def setAborted(self) -> None:
-        """Stop: called by whoever stopped the protocol, whose process is dead by now."""
-        super().setAborted()
+    def _cancelJobs(self) -> None:
+        failed: list[Exception] = []
         for run in self._activeRuns():
             try:
                 run.cancel()
             except (SlurmError, OSError) as error:
-                # Continue ends it first, if it still runs by then.
-                logger.error("The jobs of %s could not be cancelled: %s", run.folder, error)
+                failed.append(error)
+        super()._cancelJobs()
+        if failed:
+            raise failed[0]
 
-    def cleanWorkingDir(self) -> None:
-        """Remove all files; jobs that would write into them are ended first."""
-        try:
-            self._endArrays()
-        except (SlurmError, OSError) as error:
-            logger.error("Jobs of this protocol could not be ended: %s", error)
-        super().cleanWorkingDir()
+    def _endJobs(self, seconds: float) -> None:
+        self._endArrays(seconds)
+        super()._endJobs(seconds)
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
         return problems + (slurm_problems(self) if self._usesArray() else [])
+
+    def _warnings(self) -> list[str]:
+        warnings = super()._warnings()
+        return warnings + (slurm_warnings(self) if self._usesArray() else [])
 
     def _summary(self) -> list[str]:
         lines = super()._summary()

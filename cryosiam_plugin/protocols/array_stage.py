@@ -17,6 +17,7 @@ from cryosiam_plugin.slurm_core import (
     Item,
     Journal,
     Poll,
+    Progress,
     SlurmError,
     SlurmPrograms,
     SlurmRun,
@@ -24,6 +25,8 @@ from cryosiam_plugin.slurm_core import (
     retry_failed,
 )
 
+#: What of a journal the form says, and may say otherwise later.
+_OF_THE_FORM = ("engine", "options", "settings", "per_task", "retries")
 #: Seconds that cancelled jobs are given to end.
 CANCEL_SECONDS = 300.0
 
@@ -75,18 +78,21 @@ class ArrayStage:
         for run in runs:
             # Whoever stopped it did not wait, and perhaps Slurm did not answer.
             if run.is_cancelled and run.journal.active:
-                end_run(run)
+                end_runs([run])
         open_runs = [run for run in runs if _goes_on(run)]
         if not open_runs:
             return
         run = open_runs[-1]
         self._hold(run.folder)
         self._run = SlurmRun.open(run.folder, self._programs)  # what was read before may be old
-        retry_failed(self._run)
         items = [
             i.stem for one in self._run.journal.submissions for i in self._run.plan_of(one).items
         ]
         self._given = dict.fromkeys(items)
+        # What is still to be submitted is submitted as the form has it by now.
+        self._renew(self._run.journal)
+        retry_failed(self._run)
+        self._run.save()
         self._follow(self._run)
 
     def release(self) -> None:
@@ -124,23 +130,23 @@ class ArrayStage:
             When what is asked of Slurm cannot be right.
         """
         self._given.update(dict.fromkeys(tsIds))
-        journal = self._new_journal(self.command, list(self._given))
         items = [Item(tsId, f"{tsId}.mrc") for tsId in tsIds]
         if self._run is None:
+            journal = self._new_journal(self.command, list(self._given))
             folder = _next_folder(self._folder)
             self._hold(folder)
             self._run = SlurmRun.create(folder, journal, items, self._programs)
             self._follow(self._run)
             return
-        known = self._run.journal
-        known.engine, known.options, known.settings = (
-            journal.engine,
-            journal.options,
-            journal.settings,
-        )
-        known.per_task, known.retries = journal.per_task, journal.retries
+        self._renew(self._run.journal)
         self._run.add(items)
         self.is_over = False
+
+    def _renew(self, journal: Journal) -> None:
+        """Have further arrays ask for what the form says, and see all tomograms of the run."""
+        new = self._new_journal(self.command, list(self._given))
+        for name in _OF_THE_FORM:
+            setattr(journal, name, getattr(new, name))
 
     def poll(self) -> Poll:
         """Look once, if anything is to be expected.
@@ -152,7 +158,13 @@ class ArrayStage:
         """
         if self._follower is None or self.is_over:
             return Poll()
-        poll = self._follower.poll()
+        try:
+            poll = self._follower.poll()
+        except SlurmError:
+            failed = self._follower.run.journal.failures
+            over = Progress(n_tomograms=len(self._given), n_failed=len(failed), is_over=True)
+            write_progress(self._follower.run.folder, over)
+            raise
         self.is_over = poll.is_over
         self.failed.update(poll.failed)
         self._gone.update(tsId for tsId in poll.done if self.done(tsId) is None)
@@ -192,8 +204,8 @@ def active_runs(folder: Path, programs: SlurmPrograms) -> list[SlurmRun]:
     return [run for run in runs_in(folder, programs) if run.journal.active]
 
 
-def end_run(run: SlurmRun, seconds: float = CANCEL_SECONDS) -> None:
-    """Cancel a run, and wait until none of its tasks is left.
+def end_runs(runs: Sequence[SlurmRun], seconds: float = CANCEL_SECONDS) -> None:
+    """Cancel runs, and wait until none of their tasks is left.
 
     Raises
     ------
@@ -201,15 +213,17 @@ def end_run(run: SlurmRun, seconds: float = CANCEL_SECONDS) -> None:
         When Slurm does not answer, or jobs go on all the same.
     """
     end = time.monotonic() + seconds
-    run.cancel()
-    follower = Follower(run, grace=1)
-    while not follower.poll().is_over:
-        if time.monotonic() > end:
-            raise SlurmError(
-                f"The jobs of {run.folder} were cancelled, but they have not ended.",
-                remedy="Look with squeue, and try again when they are gone.",
-            )
-        time.sleep(1)
+    for run in runs:
+        run.cancel()
+    for run in runs:
+        follower = Follower(run, grace=1)
+        while not follower.poll().is_over:
+            if time.monotonic() > end:
+                raise SlurmError(
+                    f"The jobs of {run.folder} were cancelled, but they have not ended.",
+                    remedy="Look with squeue, and try again when they are gone.",
+                )
+            time.sleep(1)
 
 
 def _goes_on(run: SlurmRun) -> bool:

@@ -59,22 +59,19 @@ class EngineBatch:
     """Runs the stages over tomograms; the status files alone decide what became of each.
 
     The first stage is one process for all tomograms. As soon as it has finished one, the other
-    stages (which are short) run on it, beside the process where `side_by_side` allows it.
+    stages (which are short) run on it, beside the process.
 
     Parameters
     ----------
     stages
         The commands, in order.
     launch
-        Runs a command on some tsIds and returns when its process has ended.
+        Runs a command on some tsIds and returns when its process has ended; from two threads.
     on_done
         Called once for each tomogram that has passed all stages, with the first stage's status
         and the last one's.
     on_failed
         Called once for each other tomogram, with the reason.
-    side_by_side
-        Whether `launch` may be called in a second thread. Under a queue that runs every command
-        as a job it may not.
     """
 
     def __init__(
@@ -83,14 +80,11 @@ class EngineBatch:
         launch: Callable[[str, list[str]], ProcessEnd],
         on_done: Callable[[str, EngineStatus, EngineStatus], None],
         on_failed: Callable[[str, str], None],
-        *,
-        side_by_side: bool = True,
     ) -> None:
         self._stages = list(stages)
         self._launch = launch
         self._on_done = on_done
         self._on_failed = on_failed
-        self._side_by_side = side_by_side or len(self._stages) == 1
         self._open: set[str] = set()
         self._stopped = False
 
@@ -130,14 +124,12 @@ class EngineBatch:
         """Run the first stage, and hand on results meanwhile."""
         ended = threading.Event()
         follower = threading.Thread(target=self._follow, args=(ended,), daemon=True)
-        if self._side_by_side:
-            follower.start()
+        follower.start()
         try:
             return self._launch(self._stages[0].command, asked)
         finally:
             ended.set()
-            if self._side_by_side:
-                follower.join()
+            follower.join()
             self._harvest()
 
     def _follow(self, ended: threading.Event) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Collection, ContextManager
 
 import psutil
 
@@ -25,6 +25,8 @@ RELAY_SECONDS = 1.0
 #: Seconds that a forgotten engine is given to clean up before it is killed.
 STOP_SECONDS = 20.0
 _TAIL_CHARACTERS = 600
+#: Of Slurm, PBS, LSF and Grid Engine.
+_JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,11 @@ def runEngine(
     return ProcessEnd(code, _tail(log))
 
 
+def following(log: Path) -> ContextManager[Any]:
+    """Copy to Scipion's log what an engine that runs already writes into its own from now on."""
+    return _Relay(log, from_end=True)
+
+
 def record_command(command: EngineCommand, path: Path) -> None:
     """Keep the command as a script that does the same again from a shell."""
     path.write_text(
@@ -119,7 +126,7 @@ def nextRecord(folder: Path) -> Path:
     raise OSError(f"{folder} is full of records.")
 
 
-def stopForgottenEngines(config: Path) -> None:
+def stopForgottenEngines(config: Path, jobs: Collection[str] = ()) -> None:
     """End engine processes of this run that outlived the protocol's own process.
 
     A protocol that was killed alone leaves its engine behind, and two engines would write the
@@ -129,8 +136,11 @@ def stopForgottenEngines(config: Path) -> None:
     ----------
     config
         The run's configuration, which the engine's command line names.
+    jobs
+        Ids of jobs of a queue, which are left alone even if they run here.
     """
     mine = [process for process in psutil.process_iter(["cmdline"]) if _runs(process, str(config))]
+    mine = [process for process in mine if _job_of(process) not in jobs]
     for process in mine:
         logger.info("Stopping an engine (process %d) that an earlier run left.", process.pid)
         try:
@@ -152,6 +162,15 @@ def _runs(process: psutil.Process, config: str) -> bool:
     return engine and config in words and process.pid != os.getpid()
 
 
+def _job_of(process: psutil.Process) -> str:
+    """The queue's job that a process belongs to; empty where it says nothing."""
+    try:
+        environment = process.environ()
+    except psutil.Error:
+        return ""
+    return next((environment[name] for name in _JOB_IDS if name in environment), "")
+
+
 def _tail(log: Path) -> str:
     """The end of a log on one line, without the words that every line begins with."""
     try:
@@ -165,9 +184,9 @@ def _tail(log: Path) -> str:
 class _Relay:
     """Copies what the engine writes to its log into Scipion's, line by line, as it comes."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, *, from_end: bool = False) -> None:
         self._log = log
-        self._position = 0
+        self._position = log.stat().st_size if from_end and log.exists() else 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 

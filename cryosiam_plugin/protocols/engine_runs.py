@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pyworkflow.constants import QUEUE_FOR_JOBS
 from pyworkflow.utils import Environ, magentaStr
 
-from cryosiam_plugin.launcher import EngineCommand, LaunchSettings, engine_command
+from cryosiam_plugin.launcher import LaunchSettings, engine_command
 from cryosiam_plugin.protocols.engine_process import ProcessEnd, nextRecord, runEngine
 from cryosiam_plugin.protocols.form_parts import PRECISIONS, TILINGS
 from cryosiam_plugin.protocols.information import counted
-from cryosiam_plugin.protocols.part import ProtocolPart
 from cryosiam_plugin.protocols.queue_jobs import (
-    exit_code_of,
     explained_failure,
     gpus_of_step,
     is_yes,
-    run_as_job,
     shares_of_job,
-    why_ended,
 )
+from cryosiam_plugin.protocols.queue_runs import QueueRuns
+from cryosiam_plugin.slurm_core import SlurmError
 
 
-class EngineRuns(ProtocolPart):
+class EngineRuns(QueueRuns):
     """Mixed into a protocol: everything about engine processes."""
 
     def _launch(self, command: str, tsIds: list[str]) -> ProcessEnd:
@@ -34,6 +31,13 @@ class EngineRuns(ProtocolPart):
 
         Returns when its process has ended.
         """
+        if self.useQueueForSteps():
+            try:
+                tsIds, end = self._afterEarlierJobs(command, tsIds)
+            except SlurmError as error:
+                return ProcessEnd(None, job_end=str(error))
+            if end is not None and not tsIds:
+                return end
         argv = [command, *self._engineOptions(command)]
         argv += [word for tsId in tsIds for word in ("--filename", f"{tsId}.mrc")]
         use_gpu = self._runsNetwork(command) and self.usesGpu()
@@ -60,9 +64,9 @@ class EngineRuns(ProtocolPart):
         )
         what = f"{counted(len(tsIds), 'tomogram')}: {', '.join(tsIds)}" if tsIds else "everything"
         self.info(magentaStr(f"{argv[0]}: {what}"))
-        record = nextRecord(Path(self._getExtraPath("engine")).absolute())
+        record = nextRecord(self._recordsFolder())
         if self.useQueueForSteps():
-            return self._startInQueue(line, record, n_gpus=int(useGpu))
+            return self._startInQueue(argv, tsIds, line, record, useGpu=useGpu)
         environment = Environ(line.environment)
         if self.useQueue():
             environment.update(shares_of_job(os.environ, gpu_ids))
@@ -71,17 +75,6 @@ class EngineRuns(ProtocolPart):
             self.runJob(program, arguments, env=environment, numberOfMpi=1, numberOfThreads=1)
 
         return runEngine(line, run_job, record)
-
-    def _startInQueue(self, line: EngineCommand, record: Path, *, n_gpus: int) -> ProcessEnd:
-        """Run the engine in a job of its own."""
-        logs: list[Path] = []
-
-        def run_job(program: str, arguments: str) -> None:
-            command = (program, arguments)
-            logs.append(run_as_job(self._stepsExecutor, self._log, command, n_gpus=n_gpus))
-
-        end = runEngine(line, run_job, record)
-        return replace(end, exit_code=exit_code_of(logs[0]), job_end=why_ended(logs[0]))
 
     def _launchSettings(self) -> LaunchSettings:
         return self.getClassPackage().Plugin.getLaunchSettings()

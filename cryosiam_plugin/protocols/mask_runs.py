@@ -174,8 +174,7 @@ class MaskRuns(ProtocolPart):
                 (folder / f"{tsId}.mrc").symlink_to(mask if mask.exists() else empty)
 
     def _batch(self, stage: Stage, launch: Any, on_done: Any, on_failed: Any) -> EngineBatch:
-        by_itself = not self.useQueueForSteps()
-        return EngineBatch([stage], launch, on_done, on_failed, side_by_side=by_itself)
+        return EngineBatch([stage], launch, on_done, on_failed)
 
     def _forgetDrawn(self) -> None:
         """Remove what was drawn from other particles, or otherwise."""

@@ -20,7 +20,9 @@ from cryosiam_plugin.protocols.engine_process import stopForgottenEngines
 from cryosiam_plugin.protocols.engine_runs import EngineRuns
 from cryosiam_plugin.protocols.feeding import Feed
 from cryosiam_plugin.protocols.information import Information
+from cryosiam_plugin.protocols.job_records import live_jobs
 from cryosiam_plugin.protocols.outputs import GrowingOutputs
+from cryosiam_plugin.protocols.queue_runs import END_SECONDS
 from cryosiam_plugin.protocols.run_configuration import RunConfiguration
 
 
@@ -104,13 +106,16 @@ class ProtCryosiamBase(
 
     def _beginAgain(self) -> None:
         """Deal with what an earlier run left: engines, jobs, failures, another configuration."""
-        stopForgottenEngines(self._configFile())
+        jobs = {job.job_id for job in live_jobs(self._recordsFolder())}
+        stopForgottenEngines(self._configFile(), jobs)
         self._forgetFailures()
-        before = self._earlierConfiguration()
+        is_same = self._earlierConfiguration() == self._configuration()
+        # What the queue still computes is of use only if it is what is wanted now, and here.
+        if not (is_same and self._usesArray()):
+            self._endArrays(END_SECONDS)
+        if not (is_same and self.useQueueForSteps()):
+            self._endStepJobs(END_SECONDS)
         changed = self._writeConfiguration()
-        # What Slurm still computes is of use only if it is what is wanted now.
-        if not self._usesArray() or before != self._earlierConfiguration():
-            self._endArrays()
         for stage in self._stages() if changed else []:
             # Slurm may have finished tomograms that nobody has registered.
             for status in stage.folder.glob("*.json"):
@@ -136,13 +141,7 @@ class ProtCryosiamBase(
     def predictStep(self, tsIds: list[str]) -> None:
         """Run the engine on some tomograms; register each as soon as it is done."""
         ready = self._linked(tsIds)
-        EngineBatch(
-            self._stages(),
-            self._launch,
-            self._onDone,
-            self._fail,
-            side_by_side=not self.useQueueForSteps(),
-        ).run(ready)
+        EngineBatch(self._stages(), self._launch, self._onDone, self._fail).run(ready)
 
     def _stages(self) -> list[Stage]:
         return [Stage.of(command, self._predictionFolder()) for command in self._commands()]

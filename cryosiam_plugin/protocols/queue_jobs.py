@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import re
-import threading
 from pathlib import Path
 from typing import Any, Mapping, Sequence
-
-from pyworkflow.utils import removeExt
 
 from cryosiam_plugin.launcher import VISIBLE_GPUS
 from cryosiam_plugin.slurm_core import TaskEnd, Words, judge_end, last_words, remedy
 
-#: As our template for Slurm has it at the end of a job's log.
-_EXIT_CODE = r"ended with exit code (\d+)"
+#: As our template for Slurm has it at the beginning and at the end of a job's log.
+_BEGINNING, _EXIT_CODE = r"Job \d+ on \S+", r"ended with exit code (\d+)"
 #: What our queue's questions call that which the reasons of failures are about.
 QUESTIONS = Words(
     memory="'Memory of each job'",
@@ -25,37 +21,21 @@ QUESTIONS = Words(
     options="'Options of sbatch'",
     again="_Continue_",
 )
+#: And that which it refuses.
+FIELDS = {
+    "partition": "Submit to queue",
+    "account": "Account",
+    "qos": "QOS",
+    "time": "Time limit of each job",
+    "memory": "Memory of each job",
+    "gpus": "GPU type",
+    "cpus": "CPUs of each job",
+    "options": "Options of sbatch",
+}
 #: What Slurm gave a job, of which each of its processes must take a part only.
 _SHARED = ("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU", "SLURM_CPUS_PER_TASK")
 #: In Scipion's words for a job that has gone.
 _JOB_IS_GONE = "not found running on the queue engine"
-
-
-def run_as_job(executor: Any, log: Any, command: tuple[str, str], *, n_gpus: int) -> Path:
-    """Run a command as a job of its own, and wait for its end.
-
-    Parameters
-    ----------
-    executor
-        Scipion's, of the steps; this is called from one of its threads.
-    log
-        Scipion's logger.
-    command
-        Program and arguments.
-    n_gpus
-        GPUs that this job is to have: the executor asks for the same number for every job.
-
-    Returns
-    -------
-    Path
-        The job's logs, without their endings.
-    """
-    mine = copy.copy(executor)
-    mine.submitDict = {**executor.submitDict, "GPU_COUNT": n_gpus}
-    mine.runJob(log, *command, numberOfMpi=1, numberOfThreads=1)
-    script = Path(removeExt(mine.submitDict["JOB_SCRIPT"])).absolute()
-    step = threading.current_thread().thId  # type: ignore[attr-defined]
-    return script.parent / f"{mine.submitDict['JOB_NAME']}-{step}-{mine.threadCommands[step]}"
 
 
 def _listed(gpus: str | None) -> list[str]:
@@ -64,14 +44,19 @@ def _listed(gpus: str | None) -> list[str]:
 
 def exit_code_of(logs: Path) -> int | None:
     """The exit code that a job's template wrote into its log; None where it wrote none."""
-    found = re.findall(_EXIT_CODE, last_words(Path(f"{logs}.err")))
+    found = re.findall(_EXIT_CODE, _said_last(logs))
     return int(found[-1]) if found else None
+
+
+def _said_last(logs: Path) -> str:
+    """The end of a job's log, without what it said before the queue began it anew."""
+    return re.split(_BEGINNING, last_words(Path(f"{logs}.err")))[-1]
 
 
 def why_ended(logs: Path) -> str:
     """Why a job ended before its time, with the end of its log; empty if nothing says so."""
     said = last_words(Path(f"{logs}.err"))
-    if not said or re.search(_EXIT_CODE, said):
+    if not said or exit_code_of(logs) is not None:
         return ""
     # Without an exit code the script itself was killed; what Slurm says about it is in the log.
     state = "CANCELLED" if "CANCELLED AT" in said else "FAILED"

@@ -17,6 +17,21 @@ from cryosiam_plugin.slurm_core import JobSettings, SlurmError
 HERE, ON_SLURM = range(2)
 AS_CONFIGURED, IN_CONTAINER, NATIVE = range(3)
 
+#: What the form calls that which Slurm may refuse.
+FIELDS = {
+    "partition": "Partition",
+    "account": "Account",
+    "qos": "QOS",
+    "time": "Time limit of each task",
+    "memory": "Memory of each task",
+    "gpus": "GPUs of each task",
+    "cpus": "CPUs of each task",
+    "per_task": "Tomograms per engine process",
+    "options": "Other options",
+}
+#: Where they are among the settings of a task, if not by the same name.
+_NAMES = {"gpus": "gres", "options": "extra"}
+
 _CONDITION = f"whereToRun=={ON_SLURM}"
 _RUNTIMES = {IN_CONTAINER: RUNTIME_APPTAINER, NATIVE: RUNTIME_NATIVE}
 
@@ -144,29 +159,34 @@ def job_settings(protocol: Any, *, use_gpu: bool) -> JobSettings:
     SlurmError, ValueError
         When that cannot be right.
     """
-
-    def text(name: str) -> str:
-        return (getattr(protocol, name).get() or "").strip()
-
-    gpus = text("slurmGpus")
-    gpus = gpus[len("gpu:") :] if gpus.startswith("gpu:") else gpus
-    settings = JobSettings(
-        partition=text("slurmPartition"),
-        gres=f"gpu:{gpus}" if use_gpu and gpus not in ("", "0") else "",
-        cpus=protocol.slurmCpus.get(),
-        memory=text("slurmMemory"),
-        time=text("slurmTime"),
-        account=text("slurmAccount"),
-        qos=text("slurmQos"),
-        cap=protocol.slurmCap.get(),
-        extra=tuple(shlex.split(text("slurmExtra"))),
-    )
+    settings = JobSettings(**_asked(protocol, use_gpu=use_gpu))
     settings.check()
     return settings
 
 
+def _asked(protocol: Any, *, use_gpu: bool) -> dict[str, Any]:
+    """The settings of a task, unchecked."""
+
+    def text(name: str) -> str:
+        return (getattr(protocol, f"slurm{name}").get() or "").strip()
+
+    gpus = text("Gpus")
+    gpus = gpus[len("gpu:") :] if gpus.startswith("gpu:") else gpus
+    return {
+        "partition": text("Partition"),
+        "gres": f"gpu:{gpus}" if use_gpu and gpus not in ("", "0") else "",
+        "cpus": protocol.slurmCpus.get(),
+        "memory": text("Memory"),
+        "time": text("Time"),
+        "account": text("Account"),
+        "qos": text("Qos"),
+        "cap": protocol.slurmCap.get(),
+        "extra": tuple(shlex.split(text("Extra"))),
+    }
+
+
 def slurm_problems(protocol: Any) -> list[str]:
-    """Why nothing could be submitted from here; empty when it can."""
+    """Why nothing could be submitted from here, field by field; empty when it can."""
     problems = []
     if shutil.which("sbatch") is None:
         problems.append(
@@ -174,10 +194,27 @@ def slurm_problems(protocol: Any) -> list[str]:
             "be submitted, or run here."
         )
     try:
-        job_settings(protocol, use_gpu=True)
-    except (SlurmError, ValueError) as error:
-        problems.append(f"*Slurm*: {error}")
+        asked = _asked(protocol, use_gpu=True)
+    except ValueError as error:
+        return [*problems, f"*{FIELDS['options']}*: {error}: a quotation mark has no partner."]
+    for field, label in FIELDS.items():
+        name = _NAMES.get(field, field)
+        try:
+            JobSettings(**({name: asked[name]} if name in asked else {})).check()
+        except SlurmError as error:
+            problems.append(f"*{label}*: {error}")
     return problems
+
+
+def slurm_warnings(protocol: Any) -> list[str]:
+    """What is possible, but hardly meant."""
+    if not protocol.useQueue():
+        return []
+    return [
+        "*Where to run* is *Slurm job array*, and *Use a queue engine?* is *Yes* too: the protocol "
+        "would be a job of its own that only waits for its array, and is ended at its own time "
+        "limit. The array does not need Scipion's queue: better say *No* there."
+    ]
 
 
 def launch_settings(protocol: Any, configured: LaunchSettings) -> LaunchSettings:

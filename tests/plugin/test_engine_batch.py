@@ -29,13 +29,11 @@ class Engine:
         self.folder = folder
         self.plan = dict(plan or {})
         self.calls: list[tuple[str, list[str]]] = []
-        self.threads: list[threading.Thread] = []
         self.done: list[tuple[str, str, str]] = []
         self.failed: dict[str, str] = {}
 
     def launch(self, command, ts_ids):
         self.calls.append((command, list(ts_ids)))
-        self.threads.append(threading.current_thread())
         end = WELL
         for ts_id in ts_ids:
             fate = self.plan.pop((command, ts_id), "done")
@@ -74,15 +72,12 @@ class Engine:
         stages = [Stage.of(command, str(self.folder)) for command in commands]
         hand_on = on_done or self.on_done
         fail = self.failed.__setitem__
-        EngineBatch(stages, self.launch, hand_on, fail, side_by_side=side_by_side).run(ts_ids)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine_batch, "POLL_SECONDS", 0.01 if side_by_side else 600)
+            EngineBatch(stages, self.launch, hand_on, fail).run(ts_ids)
 
     def on_done(self, ts_id, first, last):
         self.done.append((ts_id, first.command, last.command))
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    monkeypatch.setattr(engine_batch, "POLL_SECONDS", 0.01)
 
 
 IDS = ["TS_01", "TS_02", "TS_03"]
@@ -215,12 +210,6 @@ def test_results_are_handed_on_while_the_process_still_runs(tmp_path):
     engine.run([PREDICT, CENTERS], IDS, side_by_side=True, on_done=on_done)
     assert sorted(ts_id for ts_id, *_ in engine.done) == IDS
     assert not engine.failed
-
-
-def test_under_a_queue_only_one_thread_launches(tmp_path):
-    engine = Engine(tmp_path)
-    engine.run([PREDICT, CENTERS], IDS, side_by_side=False)
-    assert set(engine.threads) == {threading.current_thread()}
 
 
 def test_a_result_that_cannot_be_registered_fails_alone(tmp_path, caplog):

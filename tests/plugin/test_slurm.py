@@ -11,6 +11,7 @@ from cryosiam_plugin.protocols.array_stage import ArrayStage
 from cryosiam_plugin.protocols.engine_batch import EngineStopped, Stage
 from cryosiam_plugin.slurm_core import (
     Failure,
+    JobSettings,
     Journal,
     Poll,
     Progress,
@@ -176,10 +177,11 @@ class Cluster(SlurmPrograms):
         self.cancelled = list(job_ids)
 
 
-def stage_in(folder, programs):
+def stage_in(folder, programs, **form):
     def journal(command, ts_ids):
         name = f"j{len(list(folder.glob('slurm/run_*')))}"
-        return Journal(name, command, [], f"engine {len(ts_ids)}", str(folder), str(folder))
+        engine = f"engine {len(ts_ids)}"
+        return Journal(name, command, [], engine, str(folder), str(folder), **form)
 
     return ArrayStage(Stage("predict", folder), folder / "slurm", journal, programs)
 
@@ -203,6 +205,50 @@ def test_continue_finds_the_run_and_nobody_else_may_follow_it(tmp_path):
     assert [one.n_tomograms for one in found.journal.submissions] == [2, 1]
     # The container must see what came later, too.
     assert found.journal.engine == "engine 3"
+
+
+def test_continue_submits_what_the_form_says_by_then(tmp_path):
+    """More memory for what failed, though the rest of its array still runs."""
+    programs = Cluster()
+    first = stage_in(tmp_path, programs, settings=JobSettings(memory="4G"), retries=0)
+    first.add(IDS)
+    first.poll()
+    first.release()
+    (found,) = array_stage.active_runs(tmp_path / "slurm", programs)
+    found.journal.failures["TS_02"] = Failure(1, "time limit", "", "TS_02.mrc", array=1)
+    found.save()
+    now = JobSettings(memory="64G", partition="big")
+    again = stage_in(tmp_path, programs, settings=now, retries=5)
+    again.attach()
+    again.poll()
+    again.release()
+    (found,) = array_stage.runs_in(tmp_path / "slurm", programs)
+    one, other = (
+        (found.array_folder(submission) / "job.sh").read_text()
+        for submission in found.journal.submissions
+    )
+    assert "--mem=4G" in one
+    assert {"#SBATCH --mem=64G", "#SBATCH --partition=big"} < set(other.splitlines())
+    assert found.journal.retries == 5
+    # The container must see all tomograms of the run.
+    assert "engine 3 " in other
+
+
+def test_other_parameters_end_the_array_before_they_are_refused(domain):
+    """However many results there are already."""
+    from cryosiam_plugin.protocols import ProtCryosiamDenoise
+
+    protocol, ended = ProtCryosiamDenoise(workingDir="Runs/7"), []
+    protocol.whereToRun.set(1)
+    protocol._configuration = lambda: {"threshold": 2}
+    protocol._earlierConfiguration = lambda: {"threshold": 1}
+    protocol._tsIdsOf = lambda name: {"TS_01"}
+    protocol._forgetFailures = lambda: None
+    protocol._endArrays = lambda seconds: ended.append("arrays")
+    protocol._endStepJobs = lambda seconds: ended.append("steps")
+    with pytest.raises(ValueError, match="threshold"):
+        protocol._beginAgain()
+    assert ended == ["arrays", "steps"]
 
 
 def test_a_cancelled_run_is_not_taken_up_again(tmp_path, monkeypatch):
@@ -230,5 +276,5 @@ def test_what_is_not_wanted_any_more_is_ended(tmp_path, monkeypatch):
     first.add(IDS)
     first.poll()
     first.release()
-    array_stage.end_run(SlurmRun.open(tmp_path / "slurm" / "run_001", programs))
+    array_stage.end_runs([SlurmRun.open(tmp_path / "slurm" / "run_001", programs)])
     assert not SlurmRun.open(tmp_path / "slurm" / "run_001", programs).journal.active

@@ -142,28 +142,3 @@ def test_two_steps_in_one_job_share_its_memory_and_cpus():
     assert queue_jobs.shares_of_job(job, "3") == shares
     assert queue_jobs.shares_of_job(job, "2,3") == {}
     assert queue_jobs.shares_of_job(job, None) == {}
-
-
-def test_a_job_s_gpus_are_its_own(tmp_path):
-    """The executor asks for the same number for all; a job without a network needs none."""
-    import threading
-
-    seen = []
-
-    class Executor:
-        submitDict = {"JOB_NAME": "7", "JOB_SCRIPT": str(tmp_path / "7.job"), "GPU_COUNT": 1}  # noqa: RUF012
-        threadCommands = {5: 2}  # noqa: RUF012
-
-        def runJob(self, log, program, arguments, **how):
-            seen.append(self.submitDict["GPU_COUNT"])
-
-    executor, answers = Executor(), []
-    thread = threading.Thread(
-        target=lambda: answers.append(queue_jobs.run_as_job(executor, None, ("true", ""), n_gpus=0))
-    )
-    thread.thId = 5
-    thread.start()
-    thread.join()
-    assert seen == [0]
-    assert executor.submitDict["GPU_COUNT"] == 1
-    assert answers == [tmp_path / "7-5-2"]

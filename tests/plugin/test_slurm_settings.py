@@ -15,7 +15,7 @@ IDS = ["TS_01", "TS_02", "TS_03"]
 def form(**values):
     names = ["Partition", "Gpus", "Memory", "Time", "Account", "Qos", "Extra"]
     given = {f"slurm{name}": "" for name in names}
-    given.update(slurmCpus=0, slurmCap=0, **values)
+    given.update({"slurmCpus": 0, "slurmCap": 0, **values})
     return SimpleNamespace(
         **{name: SimpleNamespace(get=lambda v=value: v) for name, value in given.items()}
     )
@@ -55,6 +55,37 @@ def test_other_options_are_read_like_a_shell_s():
 def test_what_cannot_be_right_is_refused(wrong):
     with pytest.raises((SlurmError, ValueError)):
         job_settings(form(**wrong), use_gpu=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"slurmMemory": "much"}, "Memory of each task"),
+        ({"slurmTime": "soon"}, "Time limit of each task"),
+        ({"slurmPartition": "a b"}, "Partition"),
+        ({"slurmAccount": "a b"}, "Account"),
+        ({"slurmQos": "a b"}, "QOS"),
+        ({"slurmGpus": "a b"}, "GPUs of each task"),
+        ({"slurmExtra": "it's"}, "Other options"),
+        ({"slurmExtra": "a100"}, "Other options"),
+    ],
+)
+def test_a_problem_names_its_field(monkeypatch, tmp_path, wrong, field):
+    (tmp_path / "sbatch").write_text("#!/bin/sh\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (problem,) = slurm_problems(form(**wrong))
+    assert problem.startswith(f"*{field}*: ")
+
+
+def test_an_array_needs_no_queue_of_scipion_s(domain):
+    from cryosiam_plugin.protocols import ProtCryosiamDenoise
+
+    protocol = ProtCryosiamDenoise()
+    for on_slurm, in_queue, warned in ((1, 1, True), (1, 0, False), (0, 1, False)):
+        protocol.whereToRun.set(on_slurm)
+        protocol._useQueue.set(bool(in_queue))
+        assert ("Use a queue engine?" in "".join(protocol.warnings())) == warned
 
 
 def test_without_sbatch_the_form_says_what_to_do(monkeypatch, tmp_path):

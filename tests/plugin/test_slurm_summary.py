@@ -8,7 +8,17 @@ import pytest
 from test_slurm import IDS, Cluster, stage_in
 
 from cryosiam_plugin.protocols.array_report import array_lines, explained, task_log, write_progress
-from cryosiam_plugin.slurm_core import Failure, Item, Journal, Progress, SlurmRun
+from cryosiam_plugin.protocols.slurm_form import FIELDS
+from cryosiam_plugin.protocols.slurm_refusals import with_fields
+from cryosiam_plugin.slurm_core import (
+    Failure,
+    Item,
+    Journal,
+    Progress,
+    SlurmError,
+    SlurmRun,
+    refusal,
+)
 
 
 def test_an_engine_error_needs_no_words_of_slurm():
@@ -73,6 +83,39 @@ def test_the_summary_of_a_run_that_nobody_follows_or_that_is_over(halfway, tmp_p
     lines = array_lines(tmp_path / "slurm", ["predict"], is_followed=False)
     assert "8 of 9 done, 1 failed" in lines[0]
     assert lines[2] == "30.5 s per tomogram."
+
+
+class Refusing(Cluster):
+    def submit(self, script, options=()):
+        raise refusal("sbatch", "sbatch: error: Invalid qos specification")
+
+
+def test_a_refusal_names_the_form_s_field(tmp_path):
+    """In the summary, of each tomogram, and where the protocol ends with it."""
+    stage = stage_in(tmp_path, Refusing())
+    with pytest.raises(SlurmError) as raised:
+        stage.add(IDS)
+        stage.poll()
+    stage.release()
+    assert with_fields(raised.value, FIELDS).endswith("In the form: 'QOS'.")
+    (folder,) = (tmp_path / "slurm").glob("run_*")
+    failure = Journal.read(folder).failures["TS_01"]
+    assert explained(failure).endswith("In the form: 'QOS'.")
+    folder.rename(tmp_path / "run_001")
+    (tmp_path / "slurm" / "predict").mkdir()
+    (tmp_path / "run_001").rename(tmp_path / "slurm" / "predict" / "run_001")
+    first, why, *_ = array_lines(tmp_path / "slurm", ["predict"], is_followed=False)
+    assert first == (
+        "*Slurm array not submitted* (predict): 0 of 3 done, 3 failed (3 not submitted)."
+    )
+    assert "Invalid qos specification" in why
+    assert why.endswith("In the form: 'QOS'.")
+
+
+def test_the_summary_says_that_slurm_takes_no_more(halfway, tmp_path):
+    write_progress(halfway.folder, progress(refusal="AssocMaxSubmitJobLimit"))
+    lines = array_lines(tmp_path / "slurm", ["predict"], is_followed=True)
+    assert "takes no further jobs now: AssocMaxSubmitJobLimit" in lines[2]
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"seen": 1, "new": 2}'])

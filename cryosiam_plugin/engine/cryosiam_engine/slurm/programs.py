@@ -25,11 +25,6 @@ _KEPT_OF_SLURM = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_BITSTR_LEN")
 _SBATCH_NAMES = {"time": "TIMELIMIT", "array": "ARRAY_INX", "mem": "MEM_PER_NODE"}
 
 
-def is_passing(said: str) -> bool:
-    """Whether Slurm may take a little later what it has refused with these words."""
-    return refusal("Slurm", said).passing
-
-
 class SlurmPrograms:
     """``sbatch``, ``squeue``, ``scancel`` and their like.
 
