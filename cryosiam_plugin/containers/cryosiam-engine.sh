@@ -15,7 +15,9 @@ own_folder() {
     user=$(id -u)
     folder=${TMPDIR:-/tmp}/cryosiam-$user
     mkdir -m 700 "$folder" 2>/dev/null
-    if [ "$(stat -c '%u %F' "$folder" 2>/dev/null)" = "$user directory" ] && [ -w "$folder" ]; then
+    # Its mode too: in a name space the owner may be seen as nobody, and so may this user.
+    found=$(stat -c '%u %a %F' "$folder" 2>/dev/null)
+    if [ "$found" = "$user 700 directory" ] && [ -w "$folder" ]; then
         echo "$folder"
     else
         mktemp -d "${TMPDIR:-/tmp}/cryosiam-XXXXXXXX"

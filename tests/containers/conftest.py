@@ -13,7 +13,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-pytest.register_assert_rewrite("container_builds", "container_runs")
+pytest.register_assert_rewrite("container_builds", "container_runs", "container_sources")
 
 # The image is built by Scipion's own installer, so these tests run where Scipion is.
 HAS_SCIPION = importlib.util.find_spec("pyworkflow") is not None

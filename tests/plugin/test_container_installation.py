@@ -369,11 +369,14 @@ def test_caches_are_never_somebody_elses(caches_of, tmp_path: Path) -> None:
     if os.getuid() != 0:
         pytest.skip("only root can make a folder of somebody else's")
     caches_of.folder.unlink()
-    caches_of.folder.mkdir()
+    caches_of.folder.mkdir(mode=0o700)
     os.chown(caches_of.folder, 12345, 12345)
     [folder] = set(caches_of(missing).values())
     assert folder != str(caches_of.folder)
     assert Path(folder).stat().st_uid == 0
+    os.chown(caches_of.folder, 0, 0)
+    caches_of.folder.chmod(0o777)
+    assert str(caches_of.folder) not in caches_of(missing).values(), "others may write there"
 
 
 # ------------------------------------------------------------------ the pinned packages
