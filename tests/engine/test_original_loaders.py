@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +37,9 @@ pytestmark = [
         not os.environ.get(VARIABLE), reason=f"no checkout of CryoSiam is given ({VARIABLE})"
     ),
 ]
+
+#: What CryoSiam imports along with its loaders; no loader calls any of it.
+NOT_USED = ("itk", "plotly", "plotly.express", "plotly.graph_objects")
 
 #: Folder of the task's loaders, class of its training module, and settings of the heads.
 APPS = {
@@ -78,6 +82,11 @@ def _original(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(os.environ[VARIABLE])
     for name in ("MapTransform", "RandomizableTransform"):
         monkeypatch.setattr(compose, name, getattr(transforms, name), raising=False)
+    for name in NOT_USED:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            monkeypatch.setitem(sys.modules, name, ModuleType(name))
 
 
 def app(kind: str, part: str) -> ModuleType:
