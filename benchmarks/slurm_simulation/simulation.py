@@ -16,10 +16,10 @@ from pathlib import Path
 
 from cryosiam_engine.slurm.errors import SlurmError
 from cryosiam_engine.slurm.follower import poll_interval
-from cryosiam_engine.slurm.journal import PLANNED, SETTLED, SUBMITTING, Failure, Journal
+from cryosiam_engine.slurm.journal import PLANNED, SETTLED, SUBMITTING, Journal
 from cryosiam_engine.slurm.plan import Item
-from cryosiam_engine.slurm.reasons import judge_end, judge_error
-from cryosiam_engine.slurm.retries import plan_retries
+from cryosiam_engine.slurm.reasons import Verdict, judge_end, judge_error
+from cryosiam_engine.slurm.retries import failed_attempt, plan_retries
 from cryosiam_engine.slurm.run import SlurmRun
 from cryosiam_engine.slurm.submitting import SUBMIT_AGAIN, submit_planned
 from outcome import Outcome
@@ -161,9 +161,7 @@ class _Simulation:
         for item in items:
             if item.stem in self._bad:
                 error = {"type": "TomogramError", "message": f"{item.filename} is damaged."}
-                verdict = judge_error(error)
-                failure = Failure(item.attempt, verdict.reason, verdict.text, item.filename)
-                self._run.journal.failures[item.stem] = failure
+                self._charge(item, judge_error(error))
             else:
                 self._outcome.done[item.stem] += 1
                 self._outcome.useful_seconds += self._seconds[item.stem]
@@ -185,29 +183,19 @@ class _Simulation:
 
     def _judge(self, task: QueuedTask, course: Course) -> None:
         """What a task has left without a result: the first was begun, the others were not."""
+        if course.end is None:
+            return
         through = {item.stem for _, item in course.steps}
-        verdict = judge_end(course.end) if course.end else None
         left = [item for item in task.left if item.stem not in through]
         for position, item in enumerate(left):
-            if verdict is None:
-                continue
-            was_begun = position == 0
-            again = not was_begun or (
-                verdict.is_retried and item.attempt <= self._run.journal.retries
-            )
-            self._is_asked |= again
-            before = self._run.journal.failures.get(item.stem)
-            self._run.journal.failures[item.stem] = Failure(
-                attempt=item.attempt,
-                reason=verdict.reason,
-                text=verdict.text,
-                filename=item.filename,
-                is_final=not again,
-                is_waiting=again,
-                wants_less=verdict.wants_less,
-                was_begun=was_begun,
-                earlier=before.earlier if before else [],
-            )
+            self._charge(item, judge_end(course.end), was_begun=position == 0)
+
+    def _charge(self, item: Item, verdict: Verdict, *, was_begun: bool = True) -> None:
+        failures, retries = self._run.journal.failures, self._run.journal.retries
+        before = failures.get(item.stem)
+        failure = failed_attempt(item, verdict, before, retries=retries, was_begun=was_begun)
+        failures[item.stem] = failure
+        self._is_asked |= failure.is_waiting
 
     def _go_on(self) -> None:
         journal = self._run.journal

@@ -120,10 +120,14 @@ ask() {
 }
 trap 'ask USR1' USR1
 trap 'ask TERM' TERM
-cd '/data/u/it'"'"'s' || exit 2
 array='/data/out of "100%"/array_001'
 task=$SLURM_ARRAY_TASK_ID
+echo "This task begins on ${SLURMD_NODENAME:-$(hostname)}." >&2
 rm -f "$array/ends/$task"
+if ! cd '/data/u/it'"'"'s'; then
+    echo "126 " >"$array/ends/$task"
+    exit 126
+fi
 python -m engine slurm run-task "$array/tasks.json" &
 child=$!
 if [ -n "$asked" ]; then kill -TERM "$child" 2>/dev/null; fi
@@ -368,8 +372,7 @@ def test_nothing_of_a_surrounding_job_reaches_a_new_one() -> None:
         (TaskEnd("CANCELLED", "launch failed requeued held"), "node failure", True),
         (TaskEnd("PREEMPTED"), "preempted", True),
         (TaskEnd("CANCELLED"), "cancelled", False),
-        (TaskEnd("FAILED", "NonZeroExitCode", 127), "engine error", False),
-        (TaskEnd("FAILED", "NonZeroExitCode", 139), "engine error", False),
+        (TaskEnd("FAILED", "NonZeroExitCode", 3), "engine error", False),
         (TaskEnd("COMPLETED"), "no result", True),
         (TaskEnd(""), "no result", True),
     ],
@@ -414,7 +417,7 @@ def test_remedies_name_what_each_user_sees() -> None:
         f"--{name}" for name in re.findall(r"\"--([a-z-]+)\"", (CORE / "arguments.py").read_text())
     }
     said = [(remedy(reason, WORDS), remedy(reason, form)) for reason in sorted(RETRIED)]
-    assert sum(bool(text) for text, _ in said) == 6
+    assert sum(bool(text) for text, _ in said) == 8
     for line, field in said:
         named = set(re.findall(r"--[a-z-]+", line)) - {"--exclude"}
         assert named <= options

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cryosiam_engine.device import free_memory, is_out_of_memory
+from cryosiam_engine.device import free_memory, is_out_of_memory, memory_share
 from cryosiam_engine.errors import DeviceError
 from cryosiam_engine.networks.inference import InferenceNetwork
 from cryosiam_engine.tile_network import TileNetwork
@@ -168,7 +168,8 @@ class SlidingWindow:
         """Bytes that the activations of a batch may take."""
         free = free_memory(self.device)
         if self.device.type == "cpu":
-            return min(CPU_BYTES + 2.0 * float(np.prod(shape)), 0.5 * free)
+            usual = CPU_BYTES + 2.0 * float(np.prod(shape))
+            return min(memory_share() * usual, 0.5 * free)
         return GPU_SHARE * free
 
     def _shrink_tiles(self, plan: TilePlan) -> None:

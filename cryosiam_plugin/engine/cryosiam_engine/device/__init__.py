@@ -11,7 +11,7 @@ from cryosiam_engine.device.choice import (
     unsupported_architecture,
 )
 from cryosiam_engine.device.convolution_check import SelfCheck, self_check
-from cryosiam_engine.device.host import cpu_threads, set_threads
+from cryosiam_engine.device.host import cpu_threads, memory_share, set_threads
 from cryosiam_engine.device.precision import (
     Precision,
     ResolvedPrecision,
@@ -31,6 +31,7 @@ __all__ = [
     "free_memory",
     "is_out_of_memory",
     "known_bad",
+    "memory_share",
     "missing_gpu",
     "resolve_precision",
     "self_check",

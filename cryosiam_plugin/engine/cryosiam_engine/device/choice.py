@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cryosiam_engine.device.host import free_host_memory
+from cryosiam_engine.device.host import free_host_memory, memory_share
 from cryosiam_engine.errors import ConfigurationError, DeviceError, EngineError
 
 logger = logging.getLogger(__name__)
@@ -117,13 +117,14 @@ def free_memory(device: torch.device) -> int:
     """Give the bytes that this process can still take on `device`.
 
     On CUDA that is what the GPU has free and what PyTorch holds for reuse; on the CPU see
-    :func:`cryosiam_engine.host.free_host_memory`.
+    :func:`cryosiam_engine.device.host.free_host_memory`. Of both only
+    :func:`cryosiam_engine.device.host.memory_share` is given.
     """
     if device.type != "cuda":
-        return free_host_memory()
+        return int(free_host_memory() * memory_share())
     free, _ = torch.cuda.mem_get_info(device)
     held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(free + held)
+    return int((free + held) * memory_share())
 
 
 def is_out_of_memory(error: BaseException) -> bool:

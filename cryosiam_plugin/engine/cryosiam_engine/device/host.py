@@ -20,6 +20,10 @@ _CGROUP_MEMBERSHIP = Path("/proc/self/cgroup")
 
 _MEBIBYTE = 2**20
 
+#: Share of the free memory, of the computer or of a GPU, that tiles are planned with: set where
+#: memory ran out before.
+MEMORY_SHARE = "CRYOSIAM_MEMORY_SHARE"
+
 
 def free_host_memory() -> int:
     """Give the memory that this process can still take before it is stopped.
@@ -35,6 +39,21 @@ def free_host_memory() -> int:
     if granted is not None:
         amounts.append(granted - int(psutil.Process().memory_info().rss))
     return max(min(amounts), 0)
+
+
+def memory_share() -> float:
+    """Give the share of the free memory that may be planned with: ``CRYOSIAM_MEMORY_SHARE``.
+
+    Returns
+    -------
+    float
+        Above 0, at most 1; 1 where the variable is not set, or is no such number.
+    """
+    try:
+        share = float(os.environ.get(MEMORY_SHARE, "1"))
+    except ValueError:
+        return 1.0
+    return share if 0 < share <= 1 else 1.0
 
 
 def cpu_threads() -> int:

@@ -77,8 +77,11 @@ class Failure:
         Whether it will not be tried again.
     is_waiting
         Whether it shall be tried again and is in no array yet.
-    wants_less
-        Whether that should be with smaller tiles and more memory.
+    memory_failures, gpu_memory_failures
+        Attempts so far for which memory was short, or the GPU's: the next ones get more, or plan
+        with less.
+    preemptions
+        Attempts so far that were pushed aside: they are nobody's fault, and do not count.
     was_begun
         Whether the engine had begun with it; else the attempt does not count.
     earlier
@@ -94,7 +97,9 @@ class Failure:
     array: int = 0
     is_final: bool = True
     is_waiting: bool = False
-    wants_less: bool = False
+    memory_failures: int = 0
+    gpu_memory_failures: int = 0
+    preemptions: int = 0
     was_begun: bool = True
     earlier: list[str] = field(default_factory=list)
     avoid: list[str] = field(default_factory=list)

@@ -18,17 +18,19 @@ DEVICE = "no working GPU"
 DISK = "writing failed"
 BUSY = "in use"
 KILLED = "killed"
+NOT_STARTED = "engine not started"
+CRASHED = "crashed"
 ENGINE = "engine error"
 LOST = "no result"
 
 #: What may go well at another time, on another node or with smaller tiles.
 RETRIED = frozenset(
     {OUT_OF_MEMORY, GPU_MEMORY, TIME_LIMIT, NODE_FAILURE, PREEMPTED}
-    | {DEVICE, DISK, BUSY, KILLED, LOST}
+    | {DEVICE, DISK, BUSY, KILLED, NOT_STARTED, CRASHED, LOST}
 )
 
 #: What the node may be to blame for.
-OF_THE_NODE = frozenset({NODE_FAILURE, DEVICE, DISK})
+OF_THE_NODE = frozenset({NODE_FAILURE, DEVICE, DISK, NOT_STARTED, CRASHED})
 
 _REMEDIES = {
     OUT_OF_MEMORY: "Give the tasks more memory ({memory}).",
@@ -37,33 +39,45 @@ _REMEDIES = {
     "(--exclude=NODE, by {options}).",
     PREEMPTED: "Use a partition or QOS whose jobs are not pushed aside ({partition}, {qos}).",
     CANCELLED: "Somebody cancelled it; {again} computes it after all.",
+    NOT_STARTED: "Put the engine and the run's folder where all nodes see them, or leave the node "
+    "out (--exclude=NODE, by {options}).",
+    CRASHED: "If it goes well elsewhere, leave the node out (--exclude=NODE, by {options}).",
     KILLED: "Most often memory ran out: give the tasks more ({memory}).",
     LOST: "See the task's log.",
 }
 
 _BY_STATE = {
     "OUT_OF_MEMORY": OUT_OF_MEMORY,
-    "TIMEOUT": TIME_LIMIT,
-    "DEADLINE": TIME_LIMIT,
-    "NODE_FAIL": NODE_FAILURE,
-    "BOOT_FAIL": NODE_FAILURE,
+    **dict.fromkeys(("TIMEOUT", "DEADLINE"), TIME_LIMIT),
+    **dict.fromkeys(("NODE_FAIL", "BOOT_FAIL"), NODE_FAILURE),
     "PREEMPTED": PREEMPTED,
-    "CANCELLED": CANCELLED,
-    "REVOKED": CANCELLED,
+    **dict.fromkeys(("CANCELLED", "REVOKED"), CANCELLED),
 }
-#: What Slurm's helper on the node writes into a job's log; the last of them counts.
+#: What the job script writes into its log at every start, before the node's name.
+BEGINS = "This task begins on"
+#: What Slurm's helper writes into it; the last since then counts.
 _BY_LOG = (
-    (r"exceeded (job )?memory limit|oom.?kill|out.of.memory", OUT_OF_MEMORY),
+    (r"exceeded (job )?memory limit|oom.?kill|(?<!cuda )(?<!error: )out.of.memory", OUT_OF_MEMORY),
+    (r"cuda (error: )?out of memory", GPU_MEMORY),
     (r"CANCELLED AT \S+ DUE TO TIME LIMIT", TIME_LIMIT),
     (r"CANCELLED AT \S+ DUE TO NODE FAILURE", NODE_FAILURE),
     (r"CANCELLED AT \S+ DUE TO PREEMPTION", PREEMPTED),
 )
 _BY_ERROR = {"BusyError": BUSY, "OutputError": DISK, "DeviceError": DEVICE}
-_MEMORY_WAS_SHORT = re.compile(r"out of memory|does not fit in the memory", re.IGNORECASE)
-#: Error of a tomogram at which the engine was asked to stop.
+_BY_ERROR["MemoryError"] = _BY_ERROR["_ArrayMemoryError"] = OUT_OF_MEMORY
+#: The engine's words, NumPy's, PyTorch's and C++'s.
+_MEMORY_WAS_SHORT = re.compile(
+    r"out of memory|does not fit in the memory|unable to allocate|can.?t allocate memory"
+    r"|cannot allocate memory|not enough memory|DefaultCPUAllocator|bad_alloc",
+    re.IGNORECASE,
+)
+#: Of a tomogram at which the engine was asked to stop.
 INTERRUPTED = "interrupted"
-#: As a shell gives it.
+#: Exit codes as a shell gives them; a container that cannot be started has 255.
 _SIGKILL = 128 + 9
+_NO_PROGRAM = (126, 127, 255)
+#: Illegal instruction, abort, bus error, arithmetic, memory that is not there.
+_FATAL = tuple(128 + number for number in (4, 6, 7, 8, 11))
 
 
 @dataclass(frozen=True)
@@ -137,9 +151,14 @@ class Verdict:
         return self.reason in OF_THE_NODE
 
     @property
-    def wants_less(self) -> bool:
+    def lacks_memory(self) -> bool:
         """Whether that try should be with smaller tiles and more memory."""
         return self.reason in (OUT_OF_MEMORY, KILLED)
+
+    @property
+    def lacks_gpu_memory(self) -> bool:
+        """Whether that try should be with smaller tiles."""
+        return self.reason == GPU_MEMORY
 
 
 def judge_error(error: Mapping[str, Any]) -> Verdict:
@@ -153,7 +172,7 @@ def judge_error(error: Mapping[str, Any]) -> Verdict:
     parts = (str(error.get("message", "")), str(error.get("remedy", "")))
     text = " ".join(part.strip() for part in parts if part.strip())
     reason = _BY_ERROR.get(str(error.get("type", "")), ENGINE)
-    if _MEMORY_WAS_SHORT.search(parts[0]):
+    if reason != DISK and _MEMORY_WAS_SHORT.search(parts[0]):
         reason = GPU_MEMORY if "cuda" in parts[0].lower() else OUT_OF_MEMORY
     return Verdict(reason, text or "The engine gave no reason.")
 
@@ -172,7 +191,7 @@ def judge_end(end: TaskEnd) -> Verdict:
         said = ["Slurm has forgotten the task"]
     if end.exit_code is not None:
         said.append(f"exit code {end.exit_code}")
-    if end.last_words and reason not in (TIME_LIMIT, CANCELLED, PREEMPTED):
+    if end.last_words:
         said.append(f"the log ends with: {end.last_words}")
     return Verdict(reason, f"{'; '.join(said)}.")
 
@@ -198,9 +217,14 @@ def remedy(reason: str, words: Words) -> str:
 def _reason_of(end: TaskEnd) -> str:
     if LAUNCH_FAILED in end.reason:
         return NODE_FAILURE
-    found = [(pattern, reason) for pattern, reason in _BY_LOG if _says(end, pattern)]
+    said = end.last_words.rpartition(BEGINS)[2]
+    found = [
+        (match.end(), reason)
+        for pattern, reason in _BY_LOG
+        for match in re.finditer(pattern, said, re.IGNORECASE)
+    ]
     if end.state in ("FAILED", "CANCELLED", "") and found:
-        return found[0][1]
+        return max(found)[1]
     if end.state in _BY_STATE:
         return _BY_STATE[end.state]
     if end.asked_by == "USR1":
@@ -211,8 +235,14 @@ def _reason_of(end: TaskEnd) -> str:
         return CANCELLED
     if end.reason == "JobLaunchFailure":
         return NODE_FAILURE
+    return _by_exit_code(end)
+
+
+def _by_exit_code(end: TaskEnd) -> str:
+    if end.exit_code in _FATAL:
+        return CRASHED
+    # The script notes every other code than 0, and says where it begins.
+    never_began = end.state == "FAILED" and end.exit_code is None and not end.last_words
+    if end.exit_code in _NO_PROGRAM or never_began:
+        return NOT_STARTED
     return LOST if end.exit_code in (None, 0, 1) else ENGINE
-
-
-def _says(end: TaskEnd, pattern: str) -> bool:
-    return re.search(pattern, end.last_words, re.IGNORECASE) is not None

@@ -4,8 +4,65 @@ from __future__ import annotations
 
 from typing import Iterable
 
+from .journal import Failure
 from .plan import Item, Task, tasks_of
+from .reasons import CANCELLED, PREEMPTED, Verdict
 from .run import CANCEL_FILE, SlurmRun
+
+#: Times that a tomogram may be pushed aside: a bound for what should never be reached.
+MOST_PREEMPTIONS = 50
+
+
+def failed_attempt(
+    item: Item,
+    verdict: Verdict,
+    before: Failure | None,
+    *,
+    retries: int,
+    was_begun: bool = True,
+    node: str = "",
+) -> Failure:
+    """Note an attempt without a result, and decide whether there is another one.
+
+    Parameters
+    ----------
+    item
+        The tomogram, and which attempt it was.
+    verdict
+        Why there is no result.
+    before
+        The tomogram's last failure.
+    retries
+        Times that it may be tried again.
+    was_begun
+        Whether the engine had begun with it.
+    node
+        Where that was, if it is known.
+    """
+    last = before or Failure(0, "", "")
+    lacked = verdict if was_begun else Verdict("", "")
+    preemptions = last.preemptions + (verdict.reason == PREEMPTED and was_begun)
+    charged = item.attempt - preemptions
+    again = verdict.is_retried and charged <= retries
+    if verdict.reason == PREEMPTED:
+        again = preemptions <= MOST_PREEMPTIONS
+    if not was_begun:
+        again = verdict.reason != CANCELLED
+    blamed = {node} if node and verdict.wants_another_node else set()
+    return Failure(
+        attempt=item.attempt,
+        reason=verdict.reason,
+        text=verdict.text,
+        filename=item.filename,
+        is_final=not again,
+        is_waiting=again,
+        memory_failures=last.memory_failures + lacked.lacks_memory,
+        gpu_memory_failures=last.gpu_memory_failures + lacked.lacks_gpu_memory,
+        preemptions=preemptions,
+        was_begun=was_begun,
+        earlier=last.earlier,
+        avoid=sorted(blamed.union(last.avoid)),
+    )
 
 
 def retry_failed(run: SlurmRun, stems: Iterable[str] | None = None) -> int:
@@ -28,7 +85,9 @@ def retry_failed(run: SlurmRun, stems: Iterable[str] | None = None) -> int:
     for stem, failure in run.journal.failures.items():
         if failure.is_final and (wanted is None or stem in wanted):
             failure.is_final, failure.is_waiting, failure.attempt = False, True, 0
-            failure.avoid = []
+            failure.avoid, failure.preemptions = [], 0
+            failure.memory_failures = min(1, failure.memory_failures)
+            failure.gpu_memory_failures = min(1, failure.gpu_memory_failures)
             count += 1
     cancelled = run.folder / CANCEL_FILE
     if cancelled.exists():
@@ -45,22 +104,25 @@ def plan_retries(run: SlurmRun) -> None:
     waiting = {s: failure for s, failure in run.journal.failures.items() if failure.is_waiting}
     if not waiting:
         return
-    usual: list[Task] = []
+    alone: dict[tuple[int, int], list[Task]] = {(0, 0): []}
     untouched: list[Item] = []
-    with_less: dict[int, list[Task]] = {}
     for stem, failure in waiting.items():
-        attempt = max(1, failure.attempt + failure.was_begun)
-        item = Item(stem, failure.filename, attempt)
-        if not failure.was_begun:
-            untouched.append(item)
-        elif failure.wants_less:
-            with_less.setdefault(max(1, failure.attempt), []).append((item,))
+        item = Item(stem, failure.filename, max(1, failure.attempt + failure.was_begun))
+        if failure.was_begun:
+            shortages = (failure.memory_failures, failure.gpu_memory_failures)
+            alone.setdefault(shortages, []).append((item,))
         else:
-            usual.append((item,))
+            untouched.append(item)
+    alone[0, 0] += tasks_of(untouched, run.journal.per_task)
     avoid = sorted({node for failure in waiting.values() for node in failure.avoid})
-    run.plan([*usual, *tasks_of(untouched, run.journal.per_task)], is_retry=True, avoid=avoid)
-    for power, tasks in with_less.items():
-        run.plan(tasks, is_retry=True, power=power, avoid=avoid)
+    for (memory, gpu_memory), tasks in alone.items():
+        run.plan(
+            tasks,
+            is_retry=True,
+            memory_failures=memory,
+            gpu_memory_failures=gpu_memory,
+            avoid=avoid,
+        )
     for failure in waiting.values():
         failure.is_waiting = False
         failure.earlier.append(failure.reason)

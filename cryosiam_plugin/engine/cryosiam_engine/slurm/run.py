@@ -132,7 +132,8 @@ class SlurmRun:
         tasks: Sequence[Task],
         *,
         is_retry: bool = False,
-        power: int = 0,
+        memory_failures: int = 0,
+        gpu_memory_failures: int = 0,
         avoid: Sequence[str] = (),
     ) -> None:
         """Plan arrays, without writing the journal.
@@ -143,8 +144,8 @@ class SlurmRun:
             What the arrays' tasks compute.
         is_retry
             Whether the tomograms were planned before.
-        power
-            How often memory ran out with them.
+        memory_failures, gpu_memory_failures
+            How often the computer's memory, or the GPU's, was short for them.
         avoid
             Nodes that they shall not run on.
         """
@@ -158,23 +159,24 @@ class SlurmRun:
                 n_tasks=len(part),
                 n_tomograms=sum(len(task) for task in part),
                 after=[one.number for one in journal.active][-1:] if journal.settings.cap else [],
-                more_memory=MORE_MEMORY**power,
+                more_memory=MORE_MEMORY**memory_failures,
                 avoid=list(avoid),
                 is_retry=is_retry,
             )
-            plan = self._plan_of(part, SMALLER_TILES**power)
+            plan = self._plan_of(part, is_retry, memory_failures + gpu_memory_failures)
             forget_unfinished(plan.status_folder, (item.stem for item in plan.items))
             self.write_array(submission, plan)
             journal.submissions.append(submission)
 
-    def _plan_of(self, tasks: Sequence[Task], memory_share: float) -> ArrayPlan:
+    def _plan_of(self, tasks: Sequence[Task], is_retry: bool, n_smaller: int) -> ArrayPlan:
+        journal = self.journal
         return ArrayPlan(
-            command=self.journal.command,
-            options=self.journal.options,
-            status_folder=Path(self.journal.status_folder),
+            command=journal.command,
+            options=(is_retry and journal.restart_options) or journal.options,
+            status_folder=Path(journal.status_folder),
             tasks=tasks,
-            restart_options=self.journal.restart_options,
-            memory_share=memory_share,
+            restart_options=journal.restart_options,
+            memory_share=SMALLER_TILES**n_smaller,
         )
 
     def write_array(self, submission: Submission, plan: ArrayPlan) -> None:

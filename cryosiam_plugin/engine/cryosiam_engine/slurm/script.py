@@ -9,6 +9,7 @@ from typing import Iterator, Sequence
 
 from .errors import SlurmError
 from .plan import TASK_FILE
+from .reasons import BEGINS
 from .settings import JobSettings
 
 LOGS = "logs"
@@ -25,10 +26,14 @@ ask() {{
 }}
 trap 'ask USR1' USR1
 trap 'ask TERM' TERM
-cd {work_folder} || exit 2
 array={folder}
 task=$SLURM_ARRAY_TASK_ID
+echo "{begins} ${{SLURMD_NODENAME:-$(hostname)}}." >&2
 rm -f "$array/{ends}/$task"
+if ! cd {work_folder}; then
+    echo "126 " >"$array/{ends}/$task"
+    exit 126
+fi
 {start}{engine} slurm run-task "$array/{task_file}" &
 child=$!
 if [ -n "$asked" ]; then kill -{stop} "$child" 2>/dev/null; fi
@@ -111,6 +116,7 @@ def sbatch_script(settings: JobSettings, job: ArrayJob) -> str:
         start=start,
         stop=stop,
         engine=job.engine,
+        begins=BEGINS,
         ends=ENDS,
         task_file=TASK_FILE,
         requeues=job.requeues,

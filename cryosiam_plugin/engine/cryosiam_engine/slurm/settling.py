@@ -9,6 +9,7 @@ from .files import last_words
 from .journal import Failure, Submission
 from .plan import TASK_FILE, Item
 from .reasons import CANCELLED, INTERRUPTED, TaskEnd, Verdict, judge_end, judge_error
+from .retries import failed_attempt
 from .run import SlurmRun
 from .script import ENDS, LOGS
 from .squeue import ArrayView, TaskState
@@ -166,29 +167,19 @@ class ArrayWatch:
         *,
         was_begun: bool = True,
     ) -> None:
-        before = failures.get(item.stem)
-        tries = self._run.journal.retries + 1
-        again = verdict.is_retried and item.attempt < tries
-        if not was_begun:
-            again = verdict.reason != CANCELLED
-        if self._run.is_cancelled:
-            verdict, again = Verdict(CANCELLED, "The run was cancelled."), False
-        avoid = set(before.avoid if before else [])
-        if state and state.node and verdict.wants_another_node:
-            avoid.add(state.node)
-        failures[item.stem] = Failure(
-            attempt=item.attempt,
-            reason=verdict.reason,
-            text=verdict.text,
-            filename=item.filename,
-            array=self._submission.number,
-            is_final=not again,
-            is_waiting=again,
-            wants_less=verdict.wants_less,
+        failure = failed_attempt(
+            item,
+            verdict,
+            failures.get(item.stem),
+            retries=self._run.journal.retries,
             was_begun=was_begun,
-            earlier=before.earlier if before else [],
-            avoid=sorted(avoid),
+            node=state.node if state else "",
         )
+        if self._run.is_cancelled:
+            failure.reason, failure.text = CANCELLED, "The run was cancelled."
+            failure.is_final, failure.is_waiting = True, False
+        failure.array = self._submission.number
+        failures[item.stem] = failure
         self._settled.add(item.stem)
 
     def _end_of(self, number: int, state: TaskState | None) -> TaskEnd:

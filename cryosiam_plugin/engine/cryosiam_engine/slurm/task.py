@@ -123,11 +123,9 @@ def _is_paused(plan: ArrayPlan, item: Item) -> bool:
 
 
 def _limit_memory(share: float) -> None:
-    """Let the engine plan its tiles with a part of the job's memory only."""
-    if share >= 1:
-        return
-    whole = _number("SLURM_MEM_PER_NODE")
-    whole = whole or _number("SLURM_MEM_PER_CPU") * _number("SLURM_CPUS_ON_NODE")
-    if whole:
-        os.environ["SLURM_MEM_PER_NODE"] = str(max(1, int(whole * share)))
+    """Let the engine plan its tiles with a part of the memory, the computer's and the GPU's."""
+    if share < 1:
+        from cryosiam_engine.device.host import MEMORY_SHARE
+
+        os.environ[MEMORY_SHARE] = str(share)
         logger.info("Memory ran out before: tiles are planned with %d %% of it.", 100 * share)
