@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from scipion_projects import VOXEL_SIZE, Project, processes_of, said, wait_for
 from test_project_slurm import jobs
+from watched_engine import watched_engine
 from workflow import DataSet
 from workflow_roads import (
     ARRAY,
@@ -78,12 +79,14 @@ def home(project):
 
 
 @pytest.fixture(scope="module", params=JOURNEYS)
-def journey(request, home):
-    """The chain on Slurm; what is not on a road is that of home."""
+def journey(request, home, engine_python, tmp_path_factory):
+    """The chain on Slurm, with a GPU for each network; what is not on a road is that of home."""
     name, _, runtime = request.param.partition("+")
     roads = MIXED if name == "mixed" else dict.fromkeys(MEMBERS, name)
-    with locked("turn"), _container() if runtime else nullcontext():
-        chain = RoadWorkflow(home.project, home.data, home.models, roads=roads, home=home).go()
+    folder = tmp_path_factory.mktemp("watch")
+    watching = watched_engine(engine_python, folder, in_container=bool(runtime))
+    with locked("turn"), _container() if runtime else nullcontext(), watching as watch:
+        chain = RoadWorkflow(home.project, home.data, home.models, {}, roads, home, watch).go()
         wait_for(lambda: not jobs(), "an empty queue", 60)
         yield chain
 
@@ -122,7 +125,7 @@ def test_scipion_knows_the_same_of_every_item(journey, home) -> None:
 
 
 def test_every_member_took_its_road(journey) -> None:
-    """Each tomogram in one task, or job, of each command; GPUs were not asked for."""
+    """Each tomogram in one task, or job, of each command."""
     for member, road in journey.roads.items():
         scripts = scripts_of(journey[member], road)
         number = NUMBER * COMMANDS.get(member, 1)
@@ -131,7 +134,21 @@ def test_every_member_took_its_road(journey) -> None:
             assert sum(int(last.group(1)) + 1 for last in tasks) == number
         else:
             assert len(scripts) == (number if road == STEPS else 1)
-        assert not any("--gres" in script for script in scripts)
+
+
+def test_every_network_had_a_gpu_of_its_own(journey) -> None:
+    """The one that Slurm gave it; what is no network asked for none."""
+    journey.watch.check()
+    for member, road in journey.roads.items():
+        seen = journey.watch.seen(Path(journey[member]._getPath()))
+        on_gpus = [one for one in seen if one["device"] == "cuda"]
+        tomograms = [stem for one in on_gpus for stem in one["stems"]]
+        assert sorted(tomograms) == (IDS if member in journey.on_gpus else [])
+        assert all(one["visible"] == one["given"] in ("0", "1") for one in on_gpus)
+        if road != PROTOCOL:  # there all commands share the job's
+            others = [one for one in seen if one not in on_gpus]
+            assert all(one["given"] is None for one in others)
+            assert len(seen) == NUMBER * COMMANDS.get(member, 1)
 
 
 def test_the_engine_was_where_it_should_be(request, journey) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from embedding_data import network
+from watched_engine import Watch
 from workflow import Workflow
 
 #: Our protocols, in the order in which they run.
@@ -35,10 +36,16 @@ class RoadWorkflow(Workflow):
         The road of each member that is to run.
     home
         The chain that has the others, and the imports; without it there are no others.
+    watch
+        What its engines see of GPUs.
+    on_gpus
+        Members that ask Slurm for GPUs.
     """
 
     roads: dict[str, str] = field(default_factory=dict)
     home: Workflow | None = None
+    watch: Watch | None = None
+    on_gpus: list[str] = field(default_factory=list)
 
     def go(self) -> RoadWorkflow:
         """Run all members."""
@@ -53,9 +60,12 @@ class RoadWorkflow(Workflow):
             return self.members[name]
         road = self.roads.get(name, HERE)
         protocol = super()._add(name, protocol_class, **{**parameters, **_parameters(road)})
+        if road != HERE and "useGpu" in parameters:
+            protocol.useGpu.set(True)
+            self.on_gpus.append(name)
         if road in (PROTOCOL, STEPS):
             protocol._useQueue.set(True)
-            protocol.setQueueParams(("cpu", _queue_answers(road)))
+            protocol.setQueueParams(("gpu", _queue_answers(road)))
         self.project.launch(protocol, wait=False)
         return self.project.finished(protocol, PATIENCE)
 
