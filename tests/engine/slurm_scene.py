@@ -28,6 +28,10 @@ class Queue(SlurmPrograms):
         self.refuses: list[SlurmError] = []
         self.forgets_answer = False
         self.cancelled: list[str] = []
+        #: What squeue does not show: known to the controller, and to the accounting.
+        self.hidden: dict[tuple[str, int], TaskState] = {}
+        self.accounted: dict[tuple[str, int], TaskState] = {}
+        self.n_accounts = 0
 
     def submit(self, script: Path, options: object = ()) -> str:
         if self.refuses:
@@ -69,8 +73,14 @@ class Queue(SlurmPrograms):
     def largest_array(self) -> int:
         return self.largest
 
-    def ended_as(self, job_id: str, task: int) -> str:
-        return ""
+    def still_there(self, job_id: str) -> set[int]:
+        if self.broken:
+            raise self.broken
+        return {task for (job, task), state in self.hidden.items() if job == job_id}
+
+    def ended_as(self, job_id: str) -> dict[int, TaskState]:
+        self.n_accounts += 1
+        return {task: state for (job, task), state in self.accounted.items() if job == job_id}
 
 
 class Scene:
@@ -108,6 +118,10 @@ class Scene:
 
     def task(self, number: int, state: str, reason: str = "None", array: int = 1) -> None:
         self.queue.states[self.queue.jobs[f"run-{array}"], number] = TaskState(state, reason)
+
+    def plan_in_file(self, array: int) -> list[Item]:
+        """What an array computes, whoever planned it."""
+        return ArrayPlan.read(self.folder / "run" / f"array_{array:03d}" / "tasks.json").items
 
     def plan(self, array: int) -> ArrayPlan:
         return self.run.plan_of(self.run.journal.submissions[array - 1])

@@ -122,6 +122,15 @@ trap 'ask USR1' USR1
 trap 'ask TERM' TERM
 array='/data/out of "100%"/array_001'
 task=$SLURM_ARRAY_TASK_ID
+job=$(cat "$array/job_id" 2>/dev/null)
+if [ -n "$job" ] && [ "$job" != "$SLURM_ARRAY_JOB_ID" ]; then
+    echo "This was submitted twice: job $job computes it." >&2
+    exit 1
+fi
+if [ -e "${array%/*}/CANCELLED" ]; then
+    echo "The run is cancelled." >&2
+    exit 1
+fi
 echo "This task begins on ${SLURMD_NODENAME:-$(hostname)}." >&2
 rm -f "$array/ends/$task"
 if ! cd '/data/u/it'"'"'s'; then

@@ -251,7 +251,7 @@ def test_a_submission_without_an_answer_is_neither_lost_nor_doubled(
     scene.poll()
     scene.again()  # and the follower was killed
     queue.forgets_answer = False
-    monkeypatch.setattr("cryosiam_engine.slurm.submitting.LATE_ANSWER", -1.0)
+    monkeypatch.setattr("cryosiam_engine.slurm.submitting.ORPHANED", -1.0)
     scene.poll(40)
     scene.poll(40)
     assert list(queue.jobs.values()) == ["100"]

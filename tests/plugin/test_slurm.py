@@ -173,6 +173,12 @@ class Cluster(SlurmPrograms):
     def largest_array(self):
         return 1000
 
+    def still_there(self, job_id):
+        return set()
+
+    def ended_as(self, job_id):
+        return {}
+
     def cancel(self, job_ids=(), name=""):
         self.cancelled = list(job_ids)
 

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from cryosiam_engine.errors import BusyError, ConfigurationError, EngineError
 from cryosiam_engine.files import output_error
+from cryosiam_engine.slurm.ending import settle_ended
 from cryosiam_engine.slurm.errors import SlurmError
 from cryosiam_engine.slurm.files import only_one
 from cryosiam_engine.slurm.follower import Follower
 from cryosiam_engine.slurm.journal import JOURNAL
 from cryosiam_engine.slurm.live import LiveTable
-from cryosiam_engine.slurm.new_run import RUNS, new_run
+from cryosiam_engine.slurm.new_run import RUNS, begun, new_run
 from cryosiam_engine.slurm.progress import in_words
 from cryosiam_engine.slurm.reasons import Words, remedy
 from cryosiam_engine.slurm.retries import retry_failed
@@ -74,20 +75,48 @@ def follow_up(args: argparse.Namespace) -> int:
     with _slurm_errors():
         run = SlurmRun.open(folder, is_read_only=args.job == "status")
         if args.job == "status":
-            poll = Follower(run).poll()
-            sys.stdout.write(f"{folder}\n{in_words(poll.progress)}\n")
-            _report_failures(run)
-            return int(poll.progress.n_failed > 0)
+            return _tell(run)
         if args.job == "cancel":
-            run.cancel()
-            logger.info("Cancelled.")
-            return 0
+            return _cancel(run)
         if args.job == "follow":
             return _go(run, detach=False)
         with _lock(run):
+            settle_ended(run)
             count = retry_failed(run)
         logger.info("%d tomograms are computed once more.", count)
         return _go(run, detach=args.detach)
+
+
+def _tell(run: SlurmRun) -> int:
+    progress = Follower(run).poll().progress
+    sys.stdout.write(f"{run.folder}\n{in_words(progress)}\n")
+    _report_failures(run)
+    waiting = sum(failure.is_waiting for failure in run.journal.failures.values())
+    if waiting:
+        sys.stdout.write(
+            f"{waiting} ended without a result, to be tried again as soon as somebody follows: "
+            f"cryosiam-engine slurm follow {run.folder}\n"
+        )
+    return int(progress.n_failed > 0)
+
+
+def _cancel(run: SlurmRun) -> int:
+    run.cancel()
+    with only_one(run.folder / LOCK) as is_mine:
+        if not is_mine:
+            logger.info("Cancelled; whoever follows the run sees to the rest.")
+            return 0
+        # It may have been written by a follower until a moment ago.
+        run = SlurmRun.open(run.folder)
+        settle_ended(run)
+    n_failed = sum(failure.is_final for failure in run.journal.failures.values())
+    logger.info(
+        "Cancelled, with %d tomograms that have no result. To compute these after all: "
+        "cryosiam-engine slurm retry-failed %s",
+        n_failed,
+        run.folder,
+    )
+    return 0
 
 
 def _go(run: SlurmRun, *, detach: bool) -> int:
@@ -145,7 +174,7 @@ def _find_run(folder: Path) -> Path:
             f"{folder} has no run on Slurm.",
             remedy="Give the folder that 'cryosiam-engine slurm' has named, or prediction_folder.",
         )
-    return max(runs, key=lambda run: run.stat().st_ctime)
+    return max(runs, key=begun)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from .retries import plan_retries
 from .run import SlurmRun
 from .settling import ArrayWatch
 from .squeue import QueueView, why_waiting
-from .submitting import Offers, recover
+from .submitting import Offers, end_twins, recover
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,8 @@ class Follower:
     run
         The run; nobody else may follow it, unless it is read only.
     grace
-        Seconds to wait for a status file after its task has ended.
+        Seconds to wait for a status file after its task has ended; whoever only looks looks once,
+        and takes what there is.
     clock
         Seconds that only ever grow.
     """
@@ -74,7 +75,7 @@ class Follower:
         self, run: SlurmRun, *, grace: float = GRACE, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.run = run
-        self._grace = grace
+        self._grace = 0.0 if run.is_read_only else grace
         self._clock = clock
         self._started = clock()
         self._watches: dict[int, ArrayWatch] = {}
@@ -104,21 +105,30 @@ class Follower:
         OSError
             When the run's own files cannot be read or written.
         """
-        before = (len(self._done), len(self.run.journal.failures), self._n_active)
+        self.settle()
+        if not self.run.is_read_only:
+            self._go_on()
+        return self._news()
+
+    def settle(self) -> None:
+        """Judge what has ended; nothing is submitted.
+
+        Raises
+        ------
+        OSError
+            As :meth:`poll`.
+        """
+        before = self._extent()
         if self._look():
             for submission in self.run.journal.active:
                 if submission.state == SUBMITTED:
                     self._settle(submission)
-        if not self.run.is_read_only:
-            self._go_on()
-        poll = self._news()
-        if before != (len(self._done), len(self.run.journal.failures), self._n_active):
+        if before != self._extent():
             self.run.save()
-        return poll
 
-    @property
-    def _n_active(self) -> int:
-        return len(self.run.journal.active)
+    def _extent(self) -> tuple[int, ...]:
+        journal = self.run.journal
+        return len(self._done), len(journal.failures), len(journal.active)
 
     def _look(self) -> bool:
         """Ask for the queue; False when there is no answer, and nothing can be concluded."""
@@ -138,6 +148,7 @@ class Follower:
             return False
         self._problem = ""
         recover(self.run, self._view)
+        end_twins(self.run, self._view)
         return True
 
     def _watch(self, submission: Submission) -> ArrayWatch:
@@ -148,6 +159,7 @@ class Follower:
     def _settle(self, submission: Submission) -> None:
         watch = self._watch(submission)
         array = self._view.get(submission.name)
+        array = array.of(submission.job_id) if array else None
         watch.settle(array, self._done, self.run.journal.failures, self._clock())
         if watch.is_over:
             submission.state = SETTLED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import secrets
 import time
 from collections.abc import Iterable
@@ -120,6 +121,12 @@ def _keep_config(config_file: str, folder: Path, *, resume: bool = False) -> Pat
         text = yaml.safe_dump({**yaml.safe_load(text), "continue_training": True})
     write_text(path, text)
     return path
+
+
+def begun(run: Path) -> tuple[str, int]:
+    """When a run was begun, as its folder's name says: larger for what was begun later."""
+    found = re.search(r"_(\d{8}-\d{6})(?:_(\d+))?$", run.name)
+    return (found.group(1), int(found.group(2) or 1)) if found else ("", 0)
 
 
 def _new_folder(runs: Path, command: str) -> Path:

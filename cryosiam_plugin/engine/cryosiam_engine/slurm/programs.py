@@ -11,7 +11,7 @@ from typing import Iterable, Mapping, Sequence
 
 from .errors import SlurmError
 from .refusals import refusal
-from .squeue import FORMAT, ArrayView, parse_squeue
+from .squeue import ENDED, FORMAT, ArrayView, TaskState, parse_squeue, parse_task_ids
 
 #: Seconds after which one of Slurm's programs is given up for this time.
 PATIENCE = 60
@@ -98,27 +98,62 @@ class SlurmPrograms:
 
     def largest_array(self) -> int:
         """Tasks that an array of this cluster may have; 1000, Slurm's default, if it won't say."""
-        return _largest_array()
-
-    def ended_as(self, job_id: str, task: int) -> str:
-        """What the accounting, where there is one, says about a task that has left the queue."""
-        words = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=State"]
         try:
-            answer = _run([*words, f"--jobs={job_id}_{task}"])
+            return _largest_array()
         except SlurmError:
-            return ""
-        # Such as "CANCELLED by 1000".
-        return answer.split()[0].rstrip("+") if answer.split() else ""
+            return 1000
+
+    def still_there(self, job_id: str) -> set[int]:
+        """Ask the controller itself for tasks of which squeue says nothing.
+
+        Returns
+        -------
+        set of int
+            Those that wait or run.
+
+        Raises
+        ------
+        SlurmError
+            When there is no answer.
+        """
+        try:
+            answer = _run(["scontrol", "--oneliner", "show", "job", job_id])
+        except SlurmError as error:
+            if error.passing:
+                raise
+            return set()  # it knows no such job
+        alive: set[int] = set()
+        for line in answer.splitlines():
+            state, tasks = (
+                re.search(rf" {key}=(\S+)", line) for key in ("JobState", "ArrayTaskId")
+            )
+            if state and tasks and state.group(1) not in ENDED:
+                alive.update(parse_task_ids(tasks.group(1))[0])
+        return alive
+
+    def ended_as(self, job_id: str) -> dict[int, TaskState]:
+        """What the accounting, where there is one, says about the tasks of an array."""
+        words = ["sacct", "--noheader", "--parsable2", "--allocations", "--array"]
+        try:
+            answer = _run([*words, "--format=JobID,State,NodeList", f"--jobs={job_id}"])
+        except SlurmError:
+            return {}
+        found: dict[int, TaskState] = {}
+        for line in answer.splitlines():
+            job, state, node = [*line.split("|"), "", ""][:3]
+            # Such as "CANCELLED by 1000".
+            ended = TaskState(state.partition(" ")[0].rstrip("+"), node=node)
+            found.update(dict.fromkeys(parse_task_ids(job.partition("_")[2])[0], ended))
+        return found
 
 
 @lru_cache(maxsize=None)
 def _largest_array() -> int:
-    try:
-        found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _run(["scontrol", "show", "config"]), re.M)
-    except SlurmError:
-        found = None
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _run(["scontrol", "show", "config"]), re.M)
+    if not found:
+        raise SlurmError("scontrol does not say what MaxArraySize is.")
     # Numbers begin at 0, and the largest one is less than MaxArraySize.
-    return max(1, int(found.group(1)) - 1) if found else 1000
+    return max(1, int(found.group(1)) - 1)
 
 
 def submit_environment(environ: Mapping[str, str], script: str) -> dict[str, str]:

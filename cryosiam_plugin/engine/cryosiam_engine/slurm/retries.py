@@ -7,7 +7,8 @@ from typing import Iterable
 from .journal import Failure
 from .plan import Item, Task, tasks_of
 from .reasons import CANCELLED, PREEMPTED, Verdict
-from .run import CANCEL_FILE, SlurmRun
+from .run import SlurmRun
+from .script import CANCEL_FILE
 
 #: Times that a tomogram may be pushed aside: a bound for what should never be reached.
 MOST_PREEMPTIONS = 50

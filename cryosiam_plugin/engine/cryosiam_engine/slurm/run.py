@@ -10,11 +10,9 @@ from .journal import PLANNED, SETTLED, Failure, Journal, Submission
 from .plan import LARGEST_ARRAY, TASK_FILE, ArrayPlan, Item, Task, arrays_of, tasks_of
 from .programs import SlurmPrograms
 from .reasons import CANCELLED
-from .script import ENDS, LOGS
+from .script import CANCEL_FILE, ENDS, LOGS
 from .statuses import forget_unfinished
 
-#: Tells whoever follows a run that it is cancelled.
-CANCEL_FILE = "CANCELLED"
 #: Held by whoever submits: two followers would submit everything twice.
 LOCK = ".follower.lock"
 
@@ -37,6 +35,11 @@ class SlurmRun:
         Slurm.
     is_read_only
         For somebody who only wants to look: nothing is written and nothing submitted.
+
+    Attributes
+    ----------
+    answered
+        Numbers of submissions whose sbatch this process saw end.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class SlurmRun:
         self.journal = journal
         self.programs = programs
         self.is_read_only = is_read_only
+        self.answered: set[int] = set()
 
     @classmethod
     def create(

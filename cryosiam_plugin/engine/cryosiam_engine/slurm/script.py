@@ -15,6 +15,10 @@ from .settings import JobSettings
 LOGS = "logs"
 #: Where a task that failed leaves its exit code: without accounting Slurm forgets it soon.
 ENDS = "ends"
+#: In an array's folder: which job computes it, once that is known.
+JOB_ID = "job_id"
+#: In the run's folder: tells tasks and whoever follows the run that it is cancelled.
+CANCEL_FILE = "CANCELLED"
 
 _BODY = """\
 child=
@@ -28,6 +32,15 @@ trap 'ask USR1' USR1
 trap 'ask TERM' TERM
 array={folder}
 task=$SLURM_ARRAY_TASK_ID
+job=$(cat "$array/{job_id}" 2>/dev/null)
+if [ -n "$job" ] && [ "$job" != "$SLURM_ARRAY_JOB_ID" ]; then
+    echo "This was submitted twice: job $job computes it." >&2
+    exit 1
+fi
+if [ -e "${{array%/*}}/{cancelled}" ]; then
+    echo "The run is cancelled." >&2
+    exit 1
+fi
 echo "{begins} ${{SLURMD_NODENAME:-$(hostname)}}." >&2
 rm -f "$array/{ends}/$task"
 if ! cd {work_folder}; then
@@ -118,6 +131,8 @@ def sbatch_script(settings: JobSettings, job: ArrayJob) -> str:
         engine=job.engine,
         begins=BEGINS,
         ends=ENDS,
+        job_id=JOB_ID,
+        cancelled=CANCEL_FILE,
         task_file=TASK_FILE,
         requeues=job.requeues,
     )

@@ -76,6 +76,7 @@ class ArrayWatch:
         """
         self.n_running = self.n_tasks_running = self.n_waiting = 0
         look_again(self._plan.status_folder)
+        due: dict[int, TaskState | None] = {}
         for number, task in enumerate(self._plan.tasks):
             state = None if array is None else array.state_of(number)
             if number in self._over:
@@ -87,22 +88,52 @@ class ArrayWatch:
             for item in task:
                 if item.stem not in self._settled:
                     self._settle_by_status(item, state, done, failures)
-            self._settle_task(number, state, failures, now)
+            if self._is_due(number, state, now):
+                due[number] = state
+        self._end(due, failures, now)
 
-    def _settle_task(
-        self, number: int, state: TaskState | None, failures: Failures, now: float
-    ) -> None:
-        """Note what a task is at, and judge it where it has ended."""
-        task = self._plan.tasks[number]
-        n_open = sum(item.stem not in self._settled for item in task)
+    def _is_due(self, number: int, state: TaskState | None, now: float) -> bool:
+        """Note what a task is at; whether it has ended and is to be judged."""
+        n_open = self._n_open(number)
         if state is not None and not state.is_ended:
             self.n_tasks_running += 1
             self._ended_at.pop(number, None)
-        elif (not n_open or self._is_certain(number, state, now)) and self._is_gone(number, state):
-            self._give_up(number, state, failures)
-            self._over.add(number)
-            return
+        elif not n_open or self._is_certain(number, state, now):
+            return True
         self.n_running += n_open
+        return False
+
+    def _n_open(self, number: int) -> int:
+        return sum(item.stem not in self._settled for item in self._plan.tasks[number])
+
+    def _end(self, due: dict[int, TaskState | None], failures: Failures, now: float) -> None:
+        """Judge tasks, once it is sure that nothing of them is left in Slurm."""
+        lost = {number for number, state in due.items() if not state and self._n_open(number)}
+        known = {number: state for number, state in due.items() if state}
+        if lost:
+            known.update(self._run.programs.ended_as(self._submission.job_id))
+        gone = set(due) - self._left_in_slurm(due, lost)
+        for number in due:
+            if number in gone:
+                self._give_up(number, due[number], known.get(number), failures)
+                self._over.add(number)
+            else:
+                self._ended_at[number] = now
+                self.n_running += self._n_open(number)
+
+    def _left_in_slurm(self, due: dict[int, TaskState | None], lost: set[int]) -> set[int]:
+        """Tasks that may go on, after all that is held or was lost sight of has been cancelled."""
+        held = {number for number, state in due.items() if state and state.is_stuck}
+        if self._run.is_read_only or not held | lost:
+            return set()
+        programs, job_id = self._run.programs, self._submission.job_id
+        try:
+            alive = programs.still_there(job_id) & lost if lost else set()
+            # Even of a task that Slurm knows no more something might run on a node.
+            programs.cancel(f"{job_id}_{number}" for number in sorted((held | lost) - alive))
+        except SlurmError:
+            return held | lost
+        return alive
 
     def _was_judged(self, item: Item, failures: Failures) -> bool:
         failure = failures.get(item.stem)
@@ -129,34 +160,30 @@ class ArrayWatch:
             if error.get("type") != INTERRUPTED:
                 self._fail(item, judge_error(error), failures, state)
 
-    def _is_gone(self, number: int, state: TaskState | None) -> bool:
-        """Whether nothing of a task is left in the queue; what Slurm holds there is cancelled."""
-        if state is None or not state.is_stuck or self._run.is_read_only:
-            return True
-        try:
-            self._run.programs.cancel([f"{self._submission.job_id}_{number}"])
-        except SlurmError:
-            return False
-        return True
-
     def _is_certain(self, number: int, state: TaskState | None, now: float) -> bool:
         """Whether a task's end is sure, and no status is still on its way through the network."""
         since = self._ended_at.setdefault(number, now)
         is_orderly = state is None or state.state in _ORDERLY
         return now - since >= (self._grace if is_orderly else min(self._grace, _SECOND_LOOK))
 
-    def _give_up(self, number: int, state: TaskState | None, failures: Failures) -> None:
+    def _give_up(
+        self,
+        number: int,
+        seen: TaskState | None,
+        known: TaskState | None,
+        failures: Failures,
+    ) -> None:
         """Judge the tomograms that a task has left without a result."""
         task = self._plan.tasks[number]
         left = [item for item in task if item.stem not in self._settled]
         if not left:
             return
-        verdict = judge_end(self._end_of(number, state))
+        verdict = judge_end(self._end_of(number, seen or known))
         begun = {item.stem for item in task if self._is_new(item)}
         for item in left:
             # A task that begins with nothing at all would begin with nothing for ever.
             was_begun = item.stem in begun or not begun
-            self._fail(item, verdict, failures, state, was_begun=was_begun)
+            self._fail(item, verdict, failures, seen or known, was_begun=was_begun)
 
     def _fail(
         self,
@@ -184,11 +211,8 @@ class ArrayWatch:
 
     def _end_of(self, number: int, state: TaskState | None) -> TaskEnd:
         code, _, asked_by = _read(self._folder / ENDS / str(number)).partition(" ")
-        name = state.state if state else ""
-        if not name and self._submission.job_id:
-            name = self._run.programs.ended_as(self._submission.job_id, number)
         return TaskEnd(
-            state=name,
+            state=state.state if state else "",
             reason=state.reason if state and state.reason != "None" else "",
             exit_code=int(code) if code.isdigit() else None,
             asked_by=asked_by.strip(),

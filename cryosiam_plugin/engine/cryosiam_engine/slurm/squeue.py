@@ -69,15 +69,28 @@ class ArrayView:
         Those that Slurm still knows, by their number.
     rest
         What the tasks are that squeue was too brief to list; None when it listed all.
+    twins
+        Earlier jobs of the same name, by a crash at the wrong moment.
     """
 
     job_id: str
     tasks: dict[int, TaskState] = field(default_factory=dict)
     rest: TaskState | None = None
+    twins: list[ArrayView] = field(default_factory=list)
 
     def state_of(self, task: int) -> TaskState | None:
         """The state of a task; None where Slurm has forgotten it."""
         return self.tasks.get(task, self.rest)
+
+    def of(self, job_id: str) -> ArrayView | None:
+        """The array or a twin, by its id; None where Slurm has forgotten it."""
+        return next((one for one in (self, *self.twins) if one.job_id == job_id), None)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether any of its tasks waits or runs."""
+        states = [*self.tasks.values(), *([self.rest] if self.rest else [])]
+        return any(not state.is_ended for state in states)
 
 
 #: All arrays that were asked for, by the names of their jobs.
@@ -92,24 +105,25 @@ def parse_squeue(text: str) -> dict[str, ArrayView]:
     text
         Lines of `FORMAT`; others, such as the headers of several clusters, are skipped.
     """
-    view: dict[str, ArrayView] = {}
+    found: dict[tuple[str, str], ArrayView] = {}
     for line in text.splitlines():
         # A name of ours has no bar in it, but Slurm's reasons may have anything.
         fields = line.strip().split("|", 5)
         if len(fields) < 6 or not fields[1].isdigit():
             continue
         name, job_id, expression, state, node, reason = fields
-        array = view.setdefault(name, ArrayView(job_id))
-        # A name may have been used twice by a crash; what was submitted last is what counts.
-        if int(job_id) < int(array.job_id):
-            continue
-        if int(job_id) > int(array.job_id):
-            array = view[name] = ArrayView(job_id)
-        found = TaskState(state, reason, node)
+        array = found.setdefault((name, job_id), ArrayView(job_id))
+        task = TaskState(state, reason, node)
         numbers, is_whole = parse_task_ids(expression)
-        array.tasks.update(dict.fromkeys(numbers, found))
+        array.tasks.update(dict.fromkeys(numbers, task))
         if not is_whole:
-            array.rest = found
+            array.rest = task
+    view: dict[str, ArrayView] = {}
+    for name, job_id in sorted(found, key=lambda key: int(key[1])):
+        array = found[name, job_id]
+        if name in view:
+            array.twins = [*view[name].twins, view[name]]
+        view[name] = array
     return view
 
 

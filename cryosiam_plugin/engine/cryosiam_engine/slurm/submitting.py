@@ -11,8 +11,9 @@ from .dividing import cut_plan, divide
 from .errors import TOO_LARGE, TOO_MANY, SlurmError
 from .files import write_text
 from .journal import PLANNED, SETTLED, SUBMITTED, SUBMITTING, Submission
+from .programs import SUBMIT_PATIENCE
 from .run import SlurmRun
-from .script import ArrayJob, sbatch_script
+from .script import JOB_ID, ArrayJob, sbatch_script
 from .squeue import QueueView
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,8 @@ SCRIPT = "job.sh"
 
 #: Seconds after which a job whose submission got no answer, and that is in no queue, is not coming.
 LATE_ANSWER = 20.0
+#: The same where nobody saw sbatch end: its follower was killed, and it may try on for this long.
+ORPHANED = SUBMIT_PATIENCE + LATE_ANSWER
 #: Seconds before a submission that Slurm would not take is tried again.
 SUBMIT_AGAIN = 30.0
 #: Refusals with an empty queue after which an array is taken to be too large for ever.
@@ -128,13 +131,38 @@ def recover(run: SlurmRun, view: QueueView) -> None:
     for submission in run.journal.active:
         if submission.state != SUBMITTING:
             continue
+        late = LATE_ANSWER if submission.number in run.answered else ORPHANED
         if submission.name in view:
-            submission.state = SUBMITTED
-            submission.job_id = view[submission.name].job_id
-            run.save()
-        elif time.time() - submission.submitted > LATE_ANSWER:
+            _is_in_queue(run, submission, view[submission.name].job_id)
+        elif time.time() - submission.submitted > late:
             submission.state = PLANNED
             run.save()
+
+
+def end_twins(run: SlurmRun, view: QueueView) -> None:
+    """Cancel what sbatch submitted after its follower was gone, and another one in its place.
+
+    Parameters
+    ----------
+    run
+        The run.
+    view
+        What squeue says now about the names of all active submissions.
+    """
+    ids = [
+        array.job_id
+        for one in run.journal.active
+        if one.job_id and one.name in view
+        for array in (view[one.name], *view[one.name].twins)
+        if array.job_id != one.job_id and array.goes_on
+    ]
+    if not ids or run.is_read_only:
+        return
+    logger.warning("Submitted twice by a crash; these are cancelled: %s.", ", ".join(ids))
+    try:
+        run.programs.cancel(ids)
+    except SlurmError as error:
+        logger.warning("They will be at the next look. %s", error)
 
 
 def _dependencies(run: SlurmRun, submission: Submission) -> list[str] | None:
@@ -163,8 +191,9 @@ def _submit(run: SlurmRun, submission: Submission, dependencies: Sequence[str]) 
     submission.state, submission.submitted = SUBMITTING, time.time()
     run.save()
     try:
-        submission.job_id = run.programs.submit(script)
+        job_id = run.programs.submit(script)
     except SlurmError as error:
+        run.answered.add(submission.number)
         if error.passing and not error.limit:
             raise  # perhaps it is in the queue all the same
         submission.state = PLANNED
@@ -175,5 +204,11 @@ def _submit(run: SlurmRun, submission: Submission, dependencies: Sequence[str]) 
         submission.more_memory, submission.avoid = 1.0, []
         _submit(run, submission, dependencies)
         return
-    submission.state = SUBMITTED
+    _is_in_queue(run, submission, job_id)
+
+
+def _is_in_queue(run: SlurmRun, submission: Submission, job_id: str) -> None:
+    submission.state, submission.job_id = SUBMITTED, job_id
     run.save()
+    # Where the tasks of a twin see that they are not wanted.
+    write_text(run.array_folder(submission) / JOB_ID, job_id)
