@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from cryosiam_engine.config.train import TrainConfig
 from cryosiam_engine.errors import ConfigurationError
-from cryosiam_engine.files import PARTIAL_MARK, output_error
-from cryosiam_engine.training.checkpoints import BEST, LAST, models_folder
+from cryosiam_engine.files import output_error
+from cryosiam_engine.training.checkpoints import BEST, LAST, half_written, models_folder
 from cryosiam_engine.training.metrics import EPOCHS_FILE, STEPS_FILE
 
 
@@ -38,11 +36,6 @@ def begin_anew(config: TrainConfig) -> None:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise output_error(error, path) from error
-
-
-def half_written(log_dir: Path) -> list[Path]:
-    """Checkpoints that a killed process has left unfinished."""
-    return sorted(models_folder(log_dir).glob(f".*{PARTIAL_MARK}*.ckpt"))
 
 
 def check_not_replaced(config: TrainConfig) -> None:

@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from cryosiam_engine.checkpoint.unpickle import unpickle
 from cryosiam_engine.checkpoint.values import plain
 from cryosiam_engine.errors import CheckpointError, ConfigurationError
-from cryosiam_engine.files import output_error
+from cryosiam_engine.files import PARTIAL_MARK, output_error
 from cryosiam_engine.training.modules import Training
 from cryosiam_engine.training.stopping import StopOnRequest
 
@@ -40,6 +40,11 @@ _NULL_WAS: dict[tuple[str, ...], Any] = {("hyper_parameters", "momentum"): 0.9}
 def models_folder(log_dir: Path) -> Path:
     """Where the checkpoints of a training are."""
     return log_dir / "model"
+
+
+def half_written(log_dir: Path) -> list[Path]:
+    """Checkpoints that a killed process has left unfinished."""
+    return sorted(models_folder(log_dir).glob(f".*{PARTIAL_MARK}*.ckpt"))
 
 
 class KeepModels(Callback):
@@ -68,7 +73,7 @@ class KeepModels(Callback):
     """
 
     def __init__(self, log_dir: Path, stopping: StopOnRequest, patience: int | None) -> None:
-        self._folder = models_folder(log_dir)
+        self._log_dir, self._folder = log_dir, models_folder(log_dir)
         self._stopping, self._patience = stopping, patience
         self.best: float | None = None
         self.best_epoch = 0
@@ -89,6 +94,12 @@ class KeepModels(Callback):
         """As :meth:`state_dict` gave it."""
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
         self._waited = state_dict["waited"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Clear up after a process that was killed."""
+        if trainer.is_global_zero:
+            for path in half_written(self._log_dir):
+                path.unlink(missing_ok=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End at once what had ended before."""
@@ -123,11 +134,14 @@ class KeepModels(Callback):
 
     def _save(self, trainer: Trainer, name: str) -> None:
         path = self._folder / name
-        partial = self._folder / f".{path.stem}.partial-{os.environ.get('SLURM_JOB_ID', 0)}.ckpt"
+        job = os.environ.get("SLURM_JOB_ID", 0)
+        partial = self._folder / f".{path.stem}{PARTIAL_MARK}{job}.ckpt"
         try:
             # Every process takes part; the first one writes.
             trainer.save_checkpoint(partial, weights_only=name == BEST)
             if trainer.is_global_zero:
+                with partial.open("rb") as stream:
+                    os.fsync(stream.fileno())
                 partial.replace(path)
         except OSError as error:
             partial.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import fastremap
@@ -66,7 +67,7 @@ def find_classes(
     result = ClassPlaces()
     found: dict[int, list[tuple[NDArray[np.int64], int]]] = {}
     for part in slabs(labels.shape):
-        slab = _checked(labels[part], path)
+        slab = checked_labels(labels[part], path)
         if binary:
             slab = np.minimum(slab, 1)
         offset = np.array([region.start[0] + part.start, *region.start[1:]])
@@ -86,7 +87,21 @@ def find_classes(
     return result
 
 
-def _checked(slab: NDArray[Any], path: object) -> NDArray[np.int64]:
+def checked_labels(slab: NDArray[Any], path: Path) -> NDArray[np.int64]:
+    """Labels as whole numbers.
+
+    Parameters
+    ----------
+    slab
+        A part of a label volume, of any type.
+    path
+        Of its file, to be named.
+
+    Raises
+    ------
+    MaskError
+        When they are negative, fractional or not finite.
+    """
     whole = np.asarray(slab)
     if whole.dtype.kind == "f":
         with np.errstate(invalid="ignore"):

@@ -7,17 +7,23 @@ import io
 import json
 import math
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tensorboardX import SummaryWriter
+from torch import Tensor
 
 from cryosiam_engine.files import output_error, write_text
 from cryosiam_engine.training.modules import Training
 
 STEPS_FILE, EPOCHS_FILE = "metrics.jsonl", "epochs.csv"
+
+#: Steps whose losses a GPU is asked for at once, because it has to wait each time.
+_STEPS_OF_A_GPU = 10
 
 
 class MetricsFiles(Callback):
@@ -40,6 +46,7 @@ class MetricsFiles(Callback):
         self._board: SummaryWriter | None = None
         self._epochs: list[dict[str, Any]] = []
         self._losses: list[float] = []
+        self._pending: list[tuple[int, float, Tensor]] = []
         self._rate = self._started = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -63,7 +70,7 @@ class MetricsFiles(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
-        self._losses, self._started = [], time.monotonic()
+        self._losses, self._pending, self._started = [], [], time.monotonic()
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, *arguments: Any
@@ -74,20 +81,34 @@ class MetricsFiles(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *arguments: Any
     ) -> None:
-        """Write the losses of a step, averaged over all processes."""
+        """Write the losses of a step, averaged over all processes; on a GPU of several at once."""
         if not isinstance(pl_module, Training):
             return
-        losses = {
-            name: float(trainer.strategy.reduce(value, reduce_op="mean"))
-            for name, value in sorted(pl_module.step_losses.items())
-        }
-        self._losses.append(losses["loss"])
-        line = {"epoch": trainer.current_epoch + 1, **losses, "lr": self._rate}
-        self._write("step", trainer.global_step, line)
+        names = sorted(pl_module.step_losses)
+        values = torch.stack([pl_module.step_losses[name] for name in names])
+        self._pending.append((trainer.global_step, self._rate, values))
+        if len(self._pending) >= _steps_at_once(values.device):
+            self._write_steps(trainer, names)
+
+    def _write_steps(self, trainer: Trainer, names: Sequence[str]) -> None:
+        """Write the steps that were not written yet; all processes do so after the same step."""
+        if not self._pending:
+            return
+        values = torch.stack([values for _, _, values in self._pending])
+        means = trainer.strategy.reduce(values, reduce_op="mean").tolist()
+        for (step, rate, _), row in zip(self._pending, means, strict=True):
+            losses = dict(zip(names, row, strict=True))
+            self._losses.append(losses["loss"])
+            line = {"epoch": trainer.current_epoch + 1, **losses, "lr": rate}
+            self._write("step", step, line)
+        self._pending = []
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the mean losses of an epoch and its validation."""
-        if not isinstance(pl_module, Training) or not self._losses:
+        if not isinstance(pl_module, Training):
+            return
+        self._write_steps(trainer, sorted(pl_module.step_losses))
+        if not self._losses:
             return
         line: dict[str, Any] = {
             "epoch": trainer.current_epoch + 1,
@@ -124,6 +145,10 @@ class MetricsFiles(Callback):
                 self._board.add_scalar(name, value, step)
         except OSError as error:
             raise output_error(error, self._folder / STEPS_FILE) from error
+
+
+def _steps_at_once(device: torch.device) -> int:
+    return _STEPS_OF_A_GPU if device.type == "cuda" else 1
 
 
 def read_metrics(log_dir: Path) -> list[dict[str, Any]]:

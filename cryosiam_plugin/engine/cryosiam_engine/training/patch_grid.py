@@ -10,6 +10,8 @@ from pathlib import Path
 from cryosiam_engine.embeddings.patches import Box
 from cryosiam_engine.errors import ConfigurationError
 
+_PLACE = re.compile(r"_z(\d+)_y(\d+)_x(\d+)")
+
 #: Folders of patches in ``patches_folder``.
 IMAGES, LABELS, NOISY, DISTANCES = "image", "labels", "noisy_image", "distances"
 
@@ -57,6 +59,12 @@ def patch_name(stem: str, box: Box) -> str:
     """Name a patch by its first voxel: ``<stem>_z<z>_y<y>_x<x>``."""
     z, y, x = box.start
     return f"{stem}_z{z}_y{y}_x{x}"
+
+
+def place_of(path: Path) -> tuple[int, int, int]:
+    """The first voxel (z, y, x) of a patch in its tomogram, as :func:`patch_name` wrote it."""
+    z, y, x = (int(number) for number in _PLACE.findall(path.name)[-1])
+    return z, y, x
 
 
 def patches_of(folder: Path, stem: str, extension: str) -> list[Path]:

@@ -58,15 +58,16 @@ class Report(Callback):
         """Show the step."""
         if not trainer.is_global_zero or not isinstance(pl_module, Training):
             return
-        loss = float(pl_module.step_losses["loss"])
         if self._bar is not None:
-            self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
             self._bar.update()
-        if time.monotonic() - self._last < _INTERVAL:
+        if not self._is_time():
             return
-        self._last = time.monotonic()
+        # Only now: to ask for a number stops the GPU until it is known.
+        loss = float(pl_module.step_losses["loss"])
         self._write(trainer)
-        if self._bar is None:
+        if self._bar is not None:
+            self._bar.set_postfix(loss=f"{loss:.4g}")
+        else:
             logger.info(
                 "Epoch %d of %d, step %d of %d: loss %.4g, about %s left",
                 trainer.current_epoch + 1,
@@ -75,6 +76,26 @@ class Report(Callback):
                 self._n_steps(trainer),
                 loss,
                 tqdm.format_interval(self._seconds_left(trainer)),
+            )
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *arguments: Any
+    ) -> None:
+        """Show that a long validation goes on."""
+        if not trainer.is_global_zero or not self._is_time():
+            return
+        self._write(trainer)
+        done = int(arguments[2]) + 1
+        total = int(sum(trainer.num_val_batches))
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"validation {done}/{total}")
+        else:
+            logger.info(
+                "Epoch %d of %d, validation: batch %d of %d",
+                trainer.current_epoch + 1,
+                trainer.max_epochs,
+                done,
+                total,
             )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -98,6 +119,13 @@ class Report(Callback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def _is_time(self) -> bool:
+        """Whether it is long enough ago that something was told."""
+        if time.monotonic() - self._last < _INTERVAL:
+            return False
+        self._last = time.monotonic()
+        return True
 
     def _write(self, trainer: Trainer, n_epochs: int | None = None) -> None:
         self._status.summary |= {

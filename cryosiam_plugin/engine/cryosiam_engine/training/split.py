@@ -17,6 +17,8 @@ from cryosiam_engine.embeddings.patches import Box
 from cryosiam_engine.errors import ConfigurationError
 from cryosiam_engine.files import write_text
 from cryosiam_engine.preprocessing import slabs
+from cryosiam_engine.training.patch_grid import place_of
+from cryosiam_engine.training.volumes import IMAGE, TrainingVolume
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +70,6 @@ def choose_split(
             )
         return Split(names, sorted(validation_names))
     if len(names) == 1:
-        logger.info(
-            "One tomogram only: its last part along the longest axis is kept for validation."
-        )
         return Split([], [], names)
     n_validation = min(math.ceil(len(names) * ratio), len(names) - 1)
     order = np.random.default_rng(seed).permutation(len(names))
@@ -147,6 +146,51 @@ def divide(region: Box, ratio: float, labels: NDArray[Any] | None = None) -> tup
     return (
         Box(region.start, (stop[0], stop[1], stop[2])),
         Box((start[0], start[1], start[2]), region.stop),
+    )
+
+
+def divide_patches(
+    patches: Sequence[TrainingVolume], ratio: float
+) -> tuple[list[TrainingVolume], list[TrainingVolume]]:
+    """Divide the patches of one tomogram: those at its end are for validation.
+
+    Patches that share voxels with them are left out: a network must be judged by what it has not
+    learned from.
+
+    Parameters
+    ----------
+    patches
+        Of a patch folder.
+    ratio
+        Part of them for validation, or a little more: they are divided across the longest axis.
+
+    Raises
+    ------
+    ConfigurationError
+        When all of them share voxels.
+    """
+    starts = np.array([place_of(one.files[IMAGE]) for one in patches])
+    stops = starts + np.array([one.region.shape for one in patches])
+    for axis in np.argsort(starts.min(axis=0) - stops.max(axis=0), kind="stable"):
+        first, last = starts[:, axis], stops[:, axis]
+        borders = [edge for edge in np.unique(first) if (first >= edge).mean() >= ratio]
+        for_training, for_validation = last <= borders[-1], first >= borders[-1]
+        if for_training.any():
+            learned = [one for one, yes in zip(patches, for_training, strict=True) if yes]
+            judged = [one for one, yes in zip(patches, for_validation, strict=True) if yes]
+            logger.info(
+                "One tomogram only: %d patches to learn from, %d at its end to validate with; %d "
+                "between them, which share voxels with both, are left out.",
+                len(learned),
+                len(judged),
+                len(patches) - len(learned) - len(judged),
+            )
+            return learned, judged
+    raise ConfigurationError(
+        f"The {len(patches)} patches of {patches[0].stem} cannot be divided into some to learn "
+        "from and some to judge by: they share voxels.",
+        remedy="Give a second tomogram for validation; or cut smaller patches, or set "
+        "patch_source to tomograms.",
     )
 
 

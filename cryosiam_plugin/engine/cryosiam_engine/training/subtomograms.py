@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cryosiam_engine.config.train import TrainConfig
-from cryosiam_engine.embeddings.instance_patches import NO_MASKING, InstanceCutter
-from cryosiam_engine.embeddings.patches import Box
+from cryosiam_engine.embeddings.instance_patches import InstanceCutter
+from cryosiam_engine.embeddings.patches import Box, cut_patch
 from cryosiam_engine.embeddings.regions import boxes_of, select_by_size
-from cryosiam_engine.instances.table import measure_instances
+from cryosiam_engine.training.following import followed
 from cryosiam_engine.training.geometry import draw_geometry
 from cryosiam_engine.training.grey_values import GreyValues, normalised, scaled
+from cryosiam_engine.training.instance_boxes import instance_boxes
 from cryosiam_engine.training.mapped_volume import mapped_volume
 from cryosiam_engine.training.order import SampleKey, Shuffled
 from cryosiam_engine.training.volumes import IMAGE, LABELS, TrainingVolume
@@ -45,12 +46,16 @@ def find_particles(volumes: Sequence[TrainingVolume], config: TrainConfig) -> li
         With instances as labels; those whose box's middle is in the volume's region count.
     config
         Sizes in voxels.
+
+    Raises
+    ------
+    MaskError
+        When the labels are negative, fractional or not finite.
     """
     particles = []
-    for number, volume in enumerate(volumes):
-        instances = np.rint(mapped_volume(volume.files[LABELS])).astype(np.uint32)
+    for number, volume in enumerate(followed(volumes, "Looking for particles")):
         table = select_by_size(
-            measure_instances(instances), config.min_particle_size, config.max_particle_size
+            instance_boxes(volume.files[LABELS]), config.min_particle_size, config.max_particle_size
         )
         for label, box in zip(table["label"].tolist(), boxes_of(table), strict=True):
             middle = [(a + b) // 2 for a, b in zip(box.start, box.stop, strict=True)]
@@ -96,32 +101,35 @@ class ViewPairs(Dataset[dict[str, Tensor]]):
         """``view_1`` and ``view_2``, float32 `(1, z, y, x)`."""
         rng = np.random.default_rng([self._config.seed, self._stream, *key])
         number = key[1] if self._order is None else self._order[key]
-        patch = self._cut(self._particles[number])
-        return {view: self._view(patch, rng) for view in ("view_1", "view_2")}
+        patch, kept = self._cut(self._particles[number])
+        return {view: self._view(patch, kept, rng) for view in ("view_1", "view_2")}
 
-    def _cut(self, particle: Particle) -> NDArray[np.float32]:
+    def _cut(self, particle: Particle) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The particle's box, from 0 to 1, and 1 where its voxels count; zeros around the box."""
         volume, box = self._volumes[particle.volume], particle.box
         voxels = {
             name: np.asarray(mapped_volume(volume.files[name])[box.slices])
             for name in (IMAGE, LABELS)
         }
-        patches = self._config.patches
-        image = normalised(scaled(voxels[IMAGE].astype(np.float32), patches), patches)
+        patches, whole = self._config.patches, Box((0, 0, 0), box.shape)
+        image = scaled(voxels[IMAGE].astype(np.float32), patches)
         labels = np.rint(voxels[LABELS]).astype(np.int64)
+        everywhere = np.ones(box.shape, np.float32)
         masking = self._config.masking_type
-        cutter = InstanceCutter(image, labels, patches.patch_size, masking, 0.0, False)
-        return cutter.cut(particle.label, Box((0, 0, 0), box.shape))[0]
+        cutter = InstanceCutter(everywhere, labels, patches.patch_size, masking, 0.0, False)
+        kept, _ = cutter.cut(particle.label, whole)
+        return cut_patch(image, whole, patches.patch_size), kept
 
-    def _view(self, patch: NDArray[np.float32], rng: np.random.Generator) -> Tensor:
-        shape = self._config.patches.patch_size
-        geometry = draw_geometry(rng, self._config.transforms, shape)
-        arrays: dict[str, NDArray[Any]] = {IMAGE: patch}
-        if self._config.masking_type != NO_MASKING:
-            # As labels, so that it keeps its sharp edge.
-            arrays[LABELS] = (patch != 0).astype(np.int32)
-        arrays = geometry.apply(arrays, shape)
+    def _view(
+        self, patch: NDArray[np.float32], kept: NDArray[np.float32], rng: np.random.Generator
+    ) -> Tensor:
+        settings = self._config.patches
+        geometry = draw_geometry(rng, self._config.transforms, settings.patch_size)
+        # The mask as labels, so that it keeps its sharp edge.
+        arrays: dict[str, NDArray[Any]] = {IMAGE: patch, LABELS: kept.astype(np.int32)}
+        arrays = geometry.apply(arrays, settings.patch_size)
         view = self._grey_values.filtered(arrays[IMAGE], rng)
         view = self._grey_values.rescaled(view, rng)
-        if LABELS in arrays:
-            view = view * arrays[LABELS]
+        # Masked at the end, as for a prediction: what is not the particle's is 0.
+        view = normalised(view, settings) * arrays[LABELS]
         return torch.from_numpy(np.ascontiguousarray(view, dtype=np.float32))[None]

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cryosiam_engine.config.tomogram_list import stem_of, written_extension
 from cryosiam_engine.config.train import TrainConfig
-from cryosiam_engine.errors import ConfigurationError, EngineError
+from cryosiam_engine.errors import ConfigurationError, EngineError, MaskError
 from cryosiam_engine.training.mapped_volume import mapped_volume
 from cryosiam_engine.training.patch_grid import DISTANCES as DISTANCE_FOLDER
 from cryosiam_engine.training.patch_grid import IMAGES as IMAGE_FOLDER
 from cryosiam_engine.training.patch_grid import LABELS as LABEL_FOLDER
 from cryosiam_engine.training.patch_grid import NOISY as NOISY_FOLDER
 from cryosiam_engine.training.patch_grid import patches_of
+from cryosiam_engine.training.patch_state import check_patches
 from cryosiam_engine.training.problems import raise_together
-from cryosiam_engine.training.split import Split, choose_split, divide
+from cryosiam_engine.training.split import Split, choose_split, divide, divide_patches
 from cryosiam_engine.training.volumes import IMAGE, LABELS, NOISY, TARGET, TrainingVolume
 
+logger = logging.getLogger(__name__)
+
+#: What a tomogram lacks.
+_MISSING = {LABELS: "labels", TARGET: "clean version", NOISY: "noisy version"}
 #: Tasks whose samples can come from the folder that semantic_train_create_patches fills.
 _WITH_PATCH_FOLDER = ("semantic", "instance")
 
@@ -84,15 +90,19 @@ def training_volumes(
     ConfigurationError
         When there is nothing to train on or to validate with.
     """
-    opened = _open_all(config, [*split.training, *split.validation, *split.shared])
+    names = [*split.training, *split.validation, *split.shared]
+    _tell_source(config)
+    if uses_patch_folder(config):
+        check_patches(config, names)
+    opened = _open_all(config, names)
     training = [one for name in split.training for one in opened[name]]
     validation = [one for name in split.validation for one in opened[name]]
     for name in split.shared:
         parts = opened[name]
-        if uses_patch_folder(config):
-            n_validation = max(1, round(len(parts) * config.validation_ratio))
-            training, validation = parts[:-n_validation], parts[-n_validation:]
+        if parts and uses_patch_folder(config):
+            training, validation = divide_patches(parts, config.validation_ratio)
             continue
+        logger.info("One tomogram only: its last part along the longest axis is for validation.")
         for whole in parts:
             labels = mapped_volume(whole.files[LABELS]) if LABELS in whole.files else None
             first, rest = divide(whole.region, config.validation_ratio, labels)
@@ -106,6 +116,20 @@ def training_volumes(
             "val_files, or set patch_source to tomograms.",
         )
     return training, validation
+
+
+def _tell_source(config: TrainConfig) -> None:
+    folder = config.patches_folder
+    if uses_patch_folder(config):
+        logger.info("Patches are read from %s (patch_source: %s).", folder, config.patch_source)
+    elif folder is not None and config.patch_source == "auto":
+        logger.info(
+            "Patches are drawn from the tomograms: %s holds none for the task %s.",
+            folder,
+            config.task,
+        )
+    else:
+        logger.info("Patches are drawn from the tomograms.")
 
 
 def _open_all(config: TrainConfig, names: Sequence[str]) -> dict[str, list[TrainingVolume]]:
@@ -131,6 +155,13 @@ def _open_tomogram(config: TrainConfig, name: str) -> list[TrainingVolume]:
     if config.transforms.use_noisy_input:
         folders[NOISY] = config.noisy_data_folder
     files = {kind: folder / name for kind, folder in folders.items() if folder is not None}
+    for kind, path in files.items():
+        if files[IMAGE].is_file() and not path.exists():
+            raise MaskError(
+                f"{name} has no {_MISSING[kind]}: {path} does not exist.",
+                remedy="Put it there under this name; or, where only some of the tomograms have "
+                "such a file, list those in train_files (and val_files).",
+            )
     return [TrainingVolume.open(stem_of(Path(name), config.file_extension), files)]
 
 

@@ -113,7 +113,8 @@ def train(config: TrainConfig, options: TrainingOptions, status: Status) -> Trai
     models = KeepModels(log_dir, stopping, config.schedule.early_stopping)
     report = Report(status_folder(log_dir, config.command), status, models)
     with quiet_lightning():
-        callbacks = [stopping, models, MetricsFiles(log_dir), report]
+        # The curves before the checkpoint: a kill between them loses nothing.
+        callbacks = [stopping, MetricsFiles(log_dir), models, report]
         trainer = lightning_trainer(config, options.processes, device, precision, callbacks)
         data.check(trainer.world_size)
         if trainer.is_global_zero:
