@@ -20,6 +20,9 @@ QUESTIONS = Words(
     qos="'QOS'",
     options="'Options of sbatch'",
     again="_Continue_",
+    account="'Account'",
+    gpus="'GPU type'",
+    cpus="'CPUs of each job'",
 )
 #: And that which it refuses.
 FIELDS = {

@@ -21,6 +21,7 @@ from cryosiam_engine.slurm.live import LiveTable
 from cryosiam_engine.slurm.new_run import RUNS, begun, new_run
 from cryosiam_engine.slurm.progress import in_words
 from cryosiam_engine.slurm.reasons import Words, remedy
+from cryosiam_engine.slurm.refusals import advice
 from cryosiam_engine.slurm.retries import retry_failed
 from cryosiam_engine.slurm.run import LOCK, SlurmRun
 from cryosiam_engine.slurm.submitting import submit_planned
@@ -36,6 +37,9 @@ WORDS = Words(
     qos="--qos",
     options="--sbatch-option",
     again="'cryosiam-engine slurm retry-failed'",
+    account="--account",
+    gpus="--gres",
+    cpus="--cpus",
 )
 
 
@@ -194,7 +198,7 @@ def _slurm_errors() -> Iterator[None]:
     try:
         yield
     except SlurmError as error:
-        raise EngineError(error.message, remedy=error.remedy) from error
+        raise EngineError(error.message, remedy=advice(error, WORDS)) from error
     except (EngineError, BrokenPipeError):
         raise
     except ValueError as error:

@@ -113,6 +113,8 @@ class Words:
         Its options or fields: of each task, tomograms of a task, and any other of sbatch.
     again
         What computes failed tomograms once more.
+    account, gpus, cpus
+        Further ones, that Slurm may refuse.
     """
 
     memory: str
@@ -122,6 +124,9 @@ class Words:
     qos: str
     options: str
     again: str
+    account: str = ""
+    gpus: str = ""
+    cpus: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,13 +167,7 @@ class Verdict:
 
 
 def judge_error(error: Mapping[str, Any]) -> Verdict:
-    """Judge what the engine says in a failed tomogram's status.
-
-    Parameters
-    ----------
-    error
-        ``type``, ``message`` and ``remedy``.
-    """
+    """Judge ``type``, ``message`` and ``remedy`` of the error in a failed tomogram's status."""
     parts = (str(error.get("message", "")), str(error.get("remedy", "")))
     text = " ".join(part.strip() for part in parts if part.strip())
     reason = _BY_ERROR.get(str(error.get("type", "")), ENGINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from .errors import FULL, TOO_LARGE, TOO_MANY, SlurmError
+from .reasons import Words
 
 #: Follows every refusal by a policy, whichever of its limits it was.
 _ANY_POLICY = re.compile(r"\(job submit limit[^)]*\)", re.IGNORECASE)
@@ -103,6 +104,27 @@ def refusal(program: str, said: str) -> SlurmError:
         limit=limit,
         about=about,
     )
+
+
+def advice(error: SlurmError, words: Words) -> str:
+    """What to do about an error, with what the front end calls the settings that it is about.
+
+    Parameters
+    ----------
+    error
+        Of Slurm.
+    words
+        Of the front end.
+
+    Examples
+    --------
+    >>> words = Words("--mem", "--time", "", "--partition", "", "", "")
+    >>> advice(SlurmError("No.", remedy="Ask for less.", about=["time", "partition"]), words)
+    'Ask for less. See --time, --partition.'
+    """
+    named = [str(getattr(words, about, "")) for about in error.about]
+    listed = ", ".join(name for name in named if name)
+    return f"{error.remedy} See {listed}." if listed else error.remedy
 
 
 def _what_to_do(text: str) -> tuple[tuple[str, ...], str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Iterator, Sequence
 
 from .errors import SlurmError
+from .options import written_option, written_options
 from .plan import TASK_FILE
 from .reasons import BEGINS
 from .settings import JobSettings
@@ -142,8 +143,8 @@ def sbatch_script(settings: JobSettings, job: ArrayJob) -> str:
 def _options(settings: JobSettings, job: ArrayJob) -> Iterator[str]:
     """Options of sbatch, in the order in which a person would look for them."""
     cap = f"%{settings.cap}" if settings.cap else ""
-    yield _option("job-name", job.name)
-    yield _option("array", f"0-{job.n_tasks - 1}{cap}")
+    yield written_option("job-name", job.name)
+    yield written_option("array", f"0-{job.n_tasks - 1}{cap}")
     for name, value in (
         ("partition", settings.partition),
         ("account", settings.account),
@@ -155,26 +156,20 @@ def _options(settings: JobSettings, job: ArrayJob) -> Iterator[str]:
         ("time", settings.time),
     ):
         if value:
-            yield _option(name, value)
+            yield written_option(name, value)
     if settings.nodes * settings.processes > 1:
-        yield _option("nodes", str(settings.nodes))
-        yield _option("ntasks-per-node", str(settings.processes))
+        yield written_option("nodes", str(settings.nodes))
+        yield written_option("ntasks-per-node", str(settings.processes))
     elif settings.gpus_per_task:
-        yield _option("ntasks", "1")  # without a number of tasks Slurm refuses GPUs per task
-    if job.avoid:
-        yield _option("exclude", ",".join(job.avoid))
+        yield written_option("ntasks", "1")  # without a number of tasks Slurm refuses GPUs per task
     if job.after:
-        yield _option("dependency", "afterany:" + ":".join(job.after))
-        yield _option("kill-on-invalid-dep", "yes")
+        yield written_option("dependency", "afterany:" + ":".join(job.after))
+        yield written_option("kill-on-invalid-dep", "yes")
     yield "--requeue"
-    yield _option("open-mode", "append")
-    yield _option("signal", f"B:USR1@{settings.warning_seconds}")
-    yield _option("output", _log_pattern(job.folder))
-    yield from settings.extra
-
-
-def _option(name: str, value: str) -> str:
-    return f"--{name}={shlex.quote(value)}"
+    yield written_option("open-mode", "append")
+    yield written_option("signal", f"B:USR1@{settings.warning_seconds}")
+    yield written_option("output", _log_pattern(job.folder))
+    yield from written_options(settings.extra, job.avoid)
 
 
 def _log_pattern(folder: Path) -> str:

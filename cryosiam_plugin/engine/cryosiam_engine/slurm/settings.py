@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from .errors import SlurmError
+from .options import check_options
 
 #: Seconds before the time limit at which the engine is asked to stop.
 WARNING_SECONDS = 120
@@ -34,7 +35,7 @@ class JobSettings:
     cap
         Tasks that may run at once.
     extra
-        Further options of sbatch, such as ``--constraint=a100``.
+        Further options of sbatch, such as ``--constraint=a100``; not those that a run depends on.
     nodes, processes
         Of a training: nodes, and processes on each. More than one process is started by ``srun``.
     """
@@ -60,16 +61,19 @@ class JobSettings:
         SlurmError
             Naming the setting.
         """
-        for name in ("partition", "gres", "gpus_per_task", "account", "qos"):
+        for name, about in (
+            ("partition", "partition"),
+            ("gres", "gpus"),
+            ("gpus_per_task", "gpus"),
+            ("account", "account"),
+            ("qos", "qos"),
+        ):
             value = getattr(self, name)
             if re.search(r"\s", value):
-                raise SlurmError(f"{name}: '{value}' has a blank in it.", remedy="Correct it.")
-        for option in self.extra:
-            if not re.match(r"--?[A-Za-z]", option) or "\n" in option:
                 raise SlurmError(
-                    f"'{option}' is no option of sbatch.",
-                    remedy="Write it as in a job script, such as --constraint=a100.",
+                    f"{name}: '{value}' has a blank in it.", remedy="Correct it.", about=(about,)
                 )
+        check_options(self.extra)
         if self.time:
             seconds_of_time(self.time)
         if self.memory:
@@ -108,6 +112,7 @@ def seconds_of_time(text: str) -> int:
         raise SlurmError(
             f"'{text}' is no time limit.",
             remedy="Give minutes (90), hours:minutes:seconds (4:00:00) or days-hours (1-12).",
+            about=("time",),
         )
     days, first, second, third = (None if group is None else int(group) for group in found.groups())
     if days is not None:
@@ -127,5 +132,7 @@ def megabytes(text: str) -> float:
     """
     found = re.match(r"(\d+(?:\.\d+)?)([KMGT]?)B?$", text.upper())
     if not found:
-        raise SlurmError(f"'{text}' is no amount of memory.", remedy="Give, for example, 32G.")
+        raise SlurmError(
+            f"'{text}' is no amount of memory.", remedy="Give, for example, 32G.", about=("memory",)
+        )
     return float(found.group(1)) * _MEGABYTES[found.group(2) or "M"]
