@@ -23,6 +23,7 @@ from container_sources import (
     digest,
     installed_wheel,
     locked,
+    note_revision,
     revision,
     run,
     wheels,
@@ -57,6 +58,7 @@ def sif() -> Path:
             stamp.unlink(missing_ok=True)
             shutil.rmtree(software, ignore_errors=True)
             install_apptainer()
+            note_revision("sif")
             _install_by_scipion(site, software)
             stamp.write_text(state)
         [image] = software.glob("em/cryosiam_sif-*/cryosiam-engine.sif")
@@ -147,6 +149,7 @@ def image() -> str:
             words += ["--isolation", "chroot", "--volume", f"{wheels()}:/mnt:ro"]
             # Of an earlier state; without its name it would lie there for ever.
             _forget_image()
+            note_revision("image")
             script = site / "cryosiam_plugin" / "containers" / "build_image.sh"
             chosen = {**os.environ, "CRYOSIAM_DOCKER": "buildah"}
             run("bash", script, IMAGE, *words, env=chosen)

@@ -120,9 +120,14 @@ def installed_wheel() -> Path:
     return site
 
 
-def revision() -> str:
-    """The commit that the wheel was built from, which what is built from the wheel has to name."""
-    return GIVEN_REVISION or (FOLDER / "revision").read_text()
+def note_revision(kind: str) -> None:
+    """Keep the commit that an image of a kind is built from."""
+    shutil.copy(FOLDER / "revision", FOLDER / f"{kind}.revision")
+
+
+def revision(kind: str) -> str:
+    """The commit that an image of a kind was built from, which it has to name itself."""
+    return GIVEN_REVISION or (FOLDER / f"{kind}.revision").read_text()
 
 
 def _copy_sources(folder: Path) -> None:

@@ -21,7 +21,7 @@ def test_it_says_what_it_is(image: str) -> None:
     labels = config["Labels"]
     assert labels["org.opencontainers.image.title"] == "cryosiam-engine"
     assert labels["org.opencontainers.image.version"] == cryosiam_plugin.__version__
-    assert labels["org.opencontainers.image.revision"] == container_builds.revision()
+    assert labels["org.opencontainers.image.revision"] == container_builds.revision("image")
     assert labels["org.opencontainers.image.licenses"] == "GPL-3.0-or-later"
     assert labels["cryosiam.models"] == "published CryoSiam models 1.0 (.ckpt), .safetensors"
     assert labels["cryosiam.torch"] == "cpu"
@@ -37,7 +37,7 @@ def inside(container: str, *words: str, user: str = "") -> str:
 def test_it_knows_what_it_is(container: str) -> None:
     itself = json.loads(inside(container, "cat", "/etc/cryosiam-image.json"))
     assert itself["version"] == cryosiam_plugin.__version__
-    assert itself["revision"] == container_builds.revision()
+    assert itself["revision"] == container_builds.revision("image")
     assert inside(container, "cryosiam-engine", "--version").split()[-1] == itself["version"]
 
 

@@ -47,14 +47,14 @@ def test_it_says_what_it_is(sif: Path) -> None:
     labels = labels["data"]["attributes"]["labels"]
     assert labels["org.opencontainers.image.title"] == "cryosiam-engine"
     assert labels["org.opencontainers.image.version"] == version
-    assert labels["org.opencontainers.image.revision"] == container_builds.revision()
+    assert labels["org.opencontainers.image.revision"] == container_builds.revision("sif")
     assert labels["org.opencontainers.image.licenses"] == "GPL-3.0-or-later"
     assert labels["cryosiam.models"] == "published CryoSiam models 1.0 (.ckpt), .safetensors"
     assert labels["cryosiam.torch"] == "cpu"
     assert "denoise_predict" in apptainer("run-help", sif).stdout
     itself = json.loads(apptainer("exec", sif, "cat", "/etc/cryosiam-image.json").stdout)
     assert itself["version"] == version
-    assert itself["revision"] == container_builds.revision()
+    assert itself["revision"] == container_builds.revision("sif")
     assert engine_version("apptainer", str(sif)) == version
 
 

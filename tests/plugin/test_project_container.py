@@ -10,10 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import mrcfile
 import numpy as np
 import pytest
 import yaml
+from embedding_data import network
 from scipion_projects import VOXEL_SIZE, Project, said
 from workflow import DataSet, Workflow, by_ts_id
 
@@ -24,6 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.container]
 SHAPE = (32, 64, 64)
 #: Members, in the order of their making, with one that only counts and one without a network.
 MEMBERS = ("denoised", "lamella", "semantic", "particles", "instances", "near")
+#: These have numbers instead of volumes.
+EMBEDDED = ("embedded", "clusters")
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +58,41 @@ def chain(domain, engine_python, sif):
         patch.setenv("CRYOSIAM_RUNTIME", "apptainer")
         patch.setenv("CRYOSIAM_SIF", str(sif))
         Plugin._defineVariables()
-        yield Workflow(project, data, models).run(seconds=1200, downstream=False)
+        workflow = Workflow(project, data, models).run(seconds=1200, downstream=False)
+        _embed_and_cluster(workflow)
+        yield workflow
     Plugin._defineVariables()
+
+
+def _embed_and_cluster(workflow: Workflow) -> None:
+    """Embeddings of the instances, and their clusters."""
+    from cryosiam_plugin.protocols import ProtCryosiamClusters, ProtCryosiamEmbeddings
+
+    source = {
+        "inputTomograms": (workflow["denoised"], "denoisedTomograms"),
+        "inputInstances": (workflow["instances"], "instanceMasks"),
+    }
+    run = workflow.project.run
+    embedded = run(
+        ProtCryosiamEmbeddings, source=0, masking=1, makeMap=False, **source, **network()
+    )
+    clusters = run(
+        ProtCryosiamClusters,
+        inputEmbeddings=(embedded, "embeddings"),
+        numberOfClusters=3,
+        makeMap=False,
+    )
+    workflow.members.update(embedded=embedded, clusters=clusters)
+    for member in EMBEDDED:
+        assert workflow[member].isFinished(), said(workflow[member])
 
 
 @pytest.fixture(scope="module")
 def native(chain, engine_python, tmp_path_factory) -> dict[str, Path]:
     """The results of the very same engine calls without the container, by member."""
     folder = tmp_path_factory.mktemp("native")
-    return {member: _again(chain[member], engine_python, folder / member) for member in MEMBERS}
+    every = (*MEMBERS, *EMBEDDED)
+    return {member: _again(chain[member], engine_python, folder / member) for member in every}
 
 
 def _again(protocol, engine_python: str, folder: Path) -> Path:
@@ -102,6 +132,30 @@ def test_every_result_is_the_same(chain, native, member: str) -> None:
         assert (ours / table.name).read_bytes() == table.read_bytes()
 
 
+def numbers_in(folder: Path) -> dict[str, np.ndarray]:
+    """Every array in the HDF5 files of a folder, by file and name."""
+    found: dict[str, np.ndarray] = {}
+    for path in sorted(folder.rglob("*.h5")):
+        with h5py.File(path) as file:
+            arrays = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+            found.update({f"{path.name}/{name}": item[()] for name, item in arrays.items()})
+    return found
+
+
+@pytest.mark.parametrize("member", EMBEDDED)
+def test_every_number_is_the_same(chain, native, member: str) -> None:
+    ours, theirs = Path(chain[member]._getExtraPath("predictions")), native[member]
+    a, b = numbers_in(ours), numbers_in(theirs)
+    assert a.keys() == b.keys(), said(chain[member])
+    assert len([name for name in a if name.endswith("/embeddings")]) >= 2
+    for name, array in a.items():
+        np.testing.assert_array_equal(array, b[name], err_msg=name)
+    tables = sorted(path.relative_to(theirs) for path in theirs.rglob("*.csv"))
+    for table in tables:
+        assert (ours / table).read_bytes() == (theirs / table).read_bytes()
+    assert tables or member == "embedded"
+
+
 def test_scipion_has_every_output(chain) -> None:
     outputs = {
         "denoised": "denoisedTomograms",
@@ -117,7 +171,10 @@ def test_scipion_has_every_output(chain) -> None:
 
 def test_the_engine_did_run_in_the_image(chain, sif: Path) -> None:
     recorded = sif.with_name(f"{sif.name}.sha256").read_text().split()[0]
-    for member in MEMBERS:
+    for member in (*MEMBERS, *EMBEDDED):
+        # What a methods section needs to name exactly that image.
+        methods = "\n".join(chain[member].methods())
+        assert f"in the container image {sif.name} (SHA-256 {recorded})" in methods
         extra = Path(chain[member]._getExtraPath())
         statuses = list(extra.glob("predictions*/status/**/*.json"))
         assert statuses
