@@ -215,7 +215,7 @@ def test_each_step_a_job(engine_python, models, queue):
 
 @pytest.mark.usefixtures("turn")
 def test_the_whole_protocol_a_job(engine_python, models, queue):
-    """Whose job ends before its time says why, and Continue goes on."""
+    """Whose job ends before its time says why, Stop ends it, and Continue goes on."""
     project = Project("slurmqueue", engine_python)
     imported = project.import_tomograms(tomograms(3, LARGER))
     protocol = queued(project, imported, models, queue)
@@ -226,7 +226,17 @@ def test_the_whole_protocol_a_job(engine_python, models, queue):
     cancel_job(f"scipion-{protocol.strId()}")
     wait_for(lambda: project.again(protocol).isFailed(), "the failure", pause=1)
     assert "cancelled" in protocol.getErrorMessage()
+    wait_for(lambda: processes_of(protocol) == ([], []), "the end of the first life", 60)
+
+    project.launch(protocol, wait=False)
+    wait_for(lambda: processes_of(protocol)[1], "the engine")
+    project.scipion.stopProtocol(protocol)
+    wait_for(lambda: jobs() == [], "the end of the job", 60)
+    wait_for(lambda: processes_of(protocol) == ([], []), "the end of the second life", 60)
+    assert protocol.isAborted()
+
     project.launch(protocol, wait=False)
     project.finished(protocol)
     assert protocol.denoisedTomograms.getSize() == 3
     assert first.stat().st_mtime_ns == before
+    wait_for(lambda: jobs() == [], "the end of the job", 60)
