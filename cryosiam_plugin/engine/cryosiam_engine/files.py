@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from cryosiam_engine.errors import OutputError
@@ -14,6 +15,23 @@ from cryosiam_engine.errors import OutputError
 #: Every half-written file carries this in its name, so that leftovers of a crash are recognised.
 PARTIAL_MARK = ".partial-"
 _BLOCK = 1 << 20
+_note: ContextVar[Callable[[Path], None] | None] = ContextVar("note", default=None)
+
+
+@contextmanager
+def noting(note: Callable[[Path], None] | None) -> Iterator[None]:
+    """Have `note` told of every half-written file of this thread before it is begun.
+
+    Parameters
+    ----------
+    note
+        Gets the temporary path; None for nobody.
+    """
+    token = _note.set(note)
+    try:
+        yield
+    finally:
+        _note.reset(token)
 
 
 @contextmanager
@@ -43,6 +61,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     partial = final.with_name(f".{final.stem}{PARTIAL_MARK}{uuid.uuid4().hex[:8]}{final.suffix}")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
+        note = _note.get()
+        if note:
+            note(partial)
         yield partial
         partial.replace(final)
     except OSError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cryosiam_engine.errors import BusyError
 from cryosiam_engine.files import output_error
+from cryosiam_engine.leftovers import Leftovers
 
 logger = logging.getLogger(__name__)
 
@@ -19,11 +20,12 @@ _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextmanager
-def locked(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
+def locked(path: Path, *, what: str, wait: bool = False) -> Iterator[Leftovers]:
     """Hold the lock file `path` while the block runs.
 
-    The lock belongs to the open file, so the system frees it however the process ends; the
-    (empty) file itself stays. Several Slurm tasks may share a folder, each with its tomograms.
+    The lock belongs to the open file, so the system frees it however the process ends; the file
+    itself stays, empty unless its holder was killed. Several Slurm tasks may share a folder, each
+    with its tomograms. What an earlier holder that was killed has half written is removed.
 
     Parameters
     ----------
@@ -33,6 +35,11 @@ def locked(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
         What is locked, for the message.
     wait
         Wait until the other run is finished instead of refusing.
+
+    Yields
+    ------
+    Leftovers
+        Where to note what is half written.
 
     Raises
     ------
@@ -47,13 +54,20 @@ def locked(path: Path, *, what: str, wait: bool = False) -> Iterator[None]:
     except OSError as error:
         raise output_error(error, path) from error
     try:
-        _acquire(handle, what, wait)
-        yield
+        is_held = _acquire(handle, what, wait)
+        leftovers = Leftovers(handle if is_held else None, path.parent)
+        leftovers.remove()
+        try:
+            yield leftovers
+        finally:
+            leftovers.clear()
+            leftovers.close()
     finally:
         os.close(handle)
 
 
-def _acquire(handle: int, what: str, wait: bool) -> None:
+def _acquire(handle: int, what: str, wait: bool) -> bool:
+    """Lock; False where the file system knows no locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError as error:
@@ -67,3 +81,5 @@ def _acquire(handle: int, what: str, wait: bool) -> None:
         logger.warning(
             "This file system knows no locks: make sure that no second run writes %s.", what
         )
+        return False
+    return True

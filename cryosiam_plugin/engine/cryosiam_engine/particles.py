@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cryosiam_engine.centers import particle_centers
 from cryosiam_engine.config import CentersConfig
-from cryosiam_engine.files import atomic_path
+from cryosiam_engine.files import atomic_path, noting
 from cryosiam_engine.label_files import find_label_files, read_labels
 from cryosiam_engine.locks import locked
 from cryosiam_engine.particles_table import merge_tables, write_class_tables
@@ -136,7 +136,7 @@ class CentersCommand(TomogramCommand[Labels, Centers]):
         """
         classes = sorted({c for tables in self._found.values() for c in tables})
         lock = status_folder(self._folder, self.name) / ".tables.lock"
-        with locked(lock, what="The particle tables", wait=True):
+        with locked(lock, what="The particle tables", wait=True) as left, noting(left.note):
             tables = {c: self._table_of(c, merge=merge) for c in classes}
             paths = write_class_tables(tables, self._folder)
             self._note(tables, paths)

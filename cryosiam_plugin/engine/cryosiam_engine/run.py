@@ -4,73 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from cryosiam_engine.errors import BusyError, EngineError, Interrupted
+from cryosiam_engine.files import noting
+from cryosiam_engine.leftovers import Leftovers
 from cryosiam_engine.locks import locked
 from cryosiam_engine.progress import RunProgress
 from cryosiam_engine.signals import interruptible
-from cryosiam_engine.sliding_window import Progress
-from cryosiam_engine.status import Output, Status, read_status, write_status
+from cryosiam_engine.status import Status, read_status, write_status
+from cryosiam_engine.tomogram_command import Loaded, Result, Saved, Tomogram, TomogramCommand
+
+__all__ = ["RunReport", "Saved", "Tomogram", "TomogramCommand", "TomogramLoop"]
 
 logger = logging.getLogger(__name__)
-
-Loaded = TypeVar("Loaded")
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Tomogram:
-    """One tomogram of a run: its file and its stem, the name of all its results."""
-
-    path: Path
-    stem: str
-
-
-@dataclass
-class Saved:
-    """What a command left on disk for one tomogram, for the status file."""
-
-    outputs: list[Output]
-    summary: dict[str, Any] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-
-class TomogramCommand(ABC, Generic[Loaded, Result]):
-    """One CryoSiam module, as the loop sees it.
-
-    `load` and `save` run in a thread of their own, in the order they are asked for, so that at
-    most one of them holds a volume while another tomogram is computed.
-    """
-
-    name: str
-    model_name: str | None = None
-    device: str | None = None
-    precision: str | None = None
-    #: Whether the next tomogram is read while one is computed; it costs that tomogram's memory.
-    reads_ahead = True
-
-    @abstractmethod
-    def determinants(self, tomogram: Tomogram) -> dict[str, Any]:
-        """Everything that decides the result of this tomogram, as JSON values."""
-
-    @abstractmethod
-    def load(self, tomogram: Tomogram) -> Loaded:
-        """Read and check the inputs."""
-
-    @abstractmethod
-    def compute(self, loaded: Loaded, progress: Progress) -> Result:
-        """Make the result; may empty `loaded` to free memory."""
-
-    @abstractmethod
-    def save(self, result: Result) -> Saved:
-        """Write the result, atomically."""
 
 
 @dataclass
@@ -92,7 +44,12 @@ class _Job:
     tomogram: Tomogram
     status: Status
     cleanup: ExitStack = field(default_factory=ExitStack)
+    leftovers: Leftovers | None = None
     loaded: Any = None
+
+    def noting(self) -> AbstractContextManager[None]:
+        """Note what is half written meanwhile, for whoever comes after a kill."""
+        return noting(self.leftovers.note if self.leftovers else None)
 
 
 class TomogramLoop(Generic[Loaded, Result]):
@@ -194,7 +151,8 @@ class TomogramLoop(Generic[Loaded, Result]):
         lock = self._folder / f".{job.tomogram.stem}.lock"
         started = time.perf_counter()
         try:
-            job.cleanup.enter_context(locked(lock, what=f"The result of {job.tomogram.stem}"))
+            what = f"The result of {job.tomogram.stem}"
+            job.leftovers = job.cleanup.enter_context(locked(lock, what=what))
             job.loaded = self._command.load(job.tomogram)
         except Exception as error:
             self._fail(job, error)
@@ -206,9 +164,10 @@ class TomogramLoop(Generic[Loaded, Result]):
         started = time.perf_counter()
         self._current = job
         try:
-            write_status(self._folder, job.status)
-            loaded, job.loaded = job.loaded, None
-            result = self._command.compute(loaded, progress.tiles)
+            with job.noting():
+                write_status(self._folder, job.status)
+                loaded, job.loaded = job.loaded, None
+                result = self._command.compute(loaded, progress.tiles)
         except Exception as error:
             self._fail(job, error)
             return None
@@ -221,13 +180,14 @@ class TomogramLoop(Generic[Loaded, Result]):
     def _save(self, job: _Job, result: Result) -> None:
         started = time.perf_counter()
         try:
-            saved = self._command.save(result)
-            job.status.seconds["write"] = round(time.perf_counter() - started, 3)
-            job.status.state = "done"
-            job.status.outputs = saved.outputs
-            job.status.summary = saved.summary
-            job.status.warnings = saved.warnings
-            write_status(self._folder, job.status)
+            with job.noting():
+                saved = self._command.save(result)
+                job.status.seconds["write"] = round(time.perf_counter() - started, 3)
+                job.status.state = "done"
+                job.status.outputs = saved.outputs
+                job.status.summary = saved.summary
+                job.status.warnings = saved.warnings
+                write_status(self._folder, job.status)
         except Exception as error:
             self._fail(job, error)
             return
@@ -247,7 +207,8 @@ class TomogramLoop(Generic[Loaded, Result]):
         logger.error("%s: failed: %s", job.tomogram.stem, error, exc_info=not expected)
         if not isinstance(error, BusyError):  # the status belongs to the run that is writing it
             try:
-                write_status(self._folder, job.status)
+                with job.noting():
+                    write_status(self._folder, job.status)
             except EngineError as second:
                 logger.error("%s: its status could not be written: %s", job.tomogram.stem, second)
         job.cleanup.close()
