@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         judge_end,
         remedy,
     )
-    from cryosiam_engine.slurm.refusals import refusal
+    from cryosiam_engine.slurm.refusals import advice, refusal
     from cryosiam_engine.slurm.retries import retry_failed
     from cryosiam_engine.slurm.run import LOCK, SlurmRun
     from cryosiam_engine.slurm.script import LOGS
@@ -54,7 +54,7 @@ else:
         judge_end,
         remedy,
     )
-    from cryosiam_plugin.slurm_core.refusals import refusal
+    from cryosiam_plugin.slurm_core.refusals import advice, refusal
     from cryosiam_plugin.slurm_core.retries import retry_failed
     from cryosiam_plugin.slurm_core.run import LOCK, SlurmRun
     from cryosiam_plugin.slurm_core.script import LOGS
@@ -78,6 +78,7 @@ __all__ = [
     "SlurmRun",
     "TaskEnd",
     "Words",
+    "advice",
     "bind_options",
     "bind_paths",
     "clock_time",

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Iterable, Sequence
 
-from cryosiam_plugin.protocols.slurm_form import FIELDS
+from cryosiam_plugin.protocols.slurm_form import FORM
 from cryosiam_plugin.protocols.slurm_refusals import NOT_SUBMITTED, fields_of_refusal
 from cryosiam_plugin.slurm_core import (
     KILLED,
@@ -20,7 +20,6 @@ from cryosiam_plugin.slurm_core import (
     Journal,
     Progress,
     SlurmRun,
-    Words,
     clock_time,
     remedy,
     write_json,
@@ -32,14 +31,6 @@ logger = logging.getLogger(__name__)
 PROGRESS = "progress.json"
 #: Arrays that are named before the others are only counted.
 LISTED_IDS = 5
-#: What the form calls that which the reasons of failures are about.
-FORM = Words(
-    again="_Continue_",
-    **{
-        name: f"'{FIELDS[name]}'"
-        for name in ("memory", "time", "per_task", "partition", "qos", "options")
-    },
-)
 #: What a failure says where the engine itself gave the reason.
 _ENGINE_ERROR = "engine error"
 
@@ -99,7 +90,7 @@ def _run_lines(run: Path, *, is_followed: bool) -> list[str]:
     if again:
         lines.append(f"Tried again: {again}.")
     refused = {failure.text for failure in failures if failure.reason == NOT_SUBMITTED}
-    lines += [f"{text} {fields_of_refusal(text, FIELDS)}".strip() for text in sorted(refused)]
+    lines += [f"{text} {fields_of_refusal(text, FORM)}".strip() for text in sorted(refused)]
     lines += _time_lines(progress, seen, is_followed=is_followed)
     return [*lines, f"Logs: {shown(run)}"]
 
@@ -185,7 +176,7 @@ def explained(failure: Failure, log: Path | None = None) -> str:
         failure.text if failure.reason == _ENGINE_ERROR else f"{failure.reason}. {failure.text}"
     ]
     if failure.reason == NOT_SUBMITTED:
-        said.append(fields_of_refusal(failure.text, FIELDS))
+        said.append(fields_of_refusal(failure.text, FORM))
     said.append(remedy(failure.reason, FORM))
     if failure.earlier:
         said.append(

@@ -13,7 +13,7 @@ from cryosiam_plugin.protocols.array_stage import ArrayStage, active_runs, end_r
 from cryosiam_plugin.protocols.engine_batch import Stage
 from cryosiam_plugin.protocols.part import ProtocolPart
 from cryosiam_plugin.protocols.slurm_form import (
-    FIELDS,
+    FORM,
     ON_SLURM,
     job_settings,
     launch_settings,
@@ -64,7 +64,7 @@ class ArrayRuns(ProtocolPart):
         try:
             ArrayBatch(stages, self._inbox, self._linked, self._onDone, self._fail).run()
         except SlurmError as error:
-            raise SlurmError(with_fields(error, FIELDS)) from error
+            raise SlurmError(with_fields(error, FORM)) from error
 
     def _newJournal(self, command: str, tsIds: list[str]) -> Journal:
         """How tomograms are to be computed by the tasks of an array."""

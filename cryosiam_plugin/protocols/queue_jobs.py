@@ -24,17 +24,6 @@ QUESTIONS = Words(
     gpus="'GPU type'",
     cpus="'CPUs of each job'",
 )
-#: And that which it refuses.
-FIELDS = {
-    "partition": "Submit to queue",
-    "account": "Account",
-    "qos": "QOS",
-    "time": "Time limit of each job",
-    "memory": "Memory of each job",
-    "gpus": "GPU type",
-    "cpus": "CPUs of each job",
-    "options": "Options of sbatch",
-}
 #: What Slurm gave a job, of which each of its processes must take a part only.
 _SHARED = ("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU", "SLURM_CPUS_PER_TASK")
 #: In Scipion's words for a job that has gone.

@@ -16,7 +16,7 @@ from cryosiam_plugin.protocols.engine_batch import INTERRUPTED, Stage
 from cryosiam_plugin.protocols.engine_process import ProcessEnd, following, runEngine
 from cryosiam_plugin.protocols.job_records import CANCELLED, ENDED, JobRecord, live_jobs
 from cryosiam_plugin.protocols.queue_commands import QueueCommands
-from cryosiam_plugin.protocols.queue_jobs import FIELDS, exit_code_of, why_ended
+from cryosiam_plugin.protocols.queue_jobs import QUESTIONS, exit_code_of, why_ended
 from cryosiam_plugin.protocols.queue_waiting import (
     await_end,
     end_jobs,
@@ -58,7 +58,7 @@ class QueueRuns(UnwantedJobs):
         try:
             end = runEngine(line, run_job, record)
         except SlurmError as error:
-            return ProcessEnd(None, job_end=with_fields(error, FIELDS))
+            return ProcessEnd(None, job_end=with_fields(error, QUESTIONS))
         return self._ended(job, end)
 
     def _jobValues(self, record: Path, *, useGpu: bool) -> dict[str, Any]:

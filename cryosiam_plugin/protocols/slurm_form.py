@@ -12,7 +12,7 @@ from pyworkflow.protocol.params import GE, EnumParam, IntParam, StringParam
 
 from cryosiam_plugin.constants import RUNTIME_APPTAINER, RUNTIME_NATIVE
 from cryosiam_plugin.launcher import LaunchSettings
-from cryosiam_plugin.slurm_core import JobSettings, SlurmError
+from cryosiam_plugin.slurm_core import JobSettings, SlurmError, Words
 
 HERE, ON_SLURM = range(2)
 AS_CONFIGURED, IN_CONTAINER, NATIVE = range(3)
@@ -29,6 +29,8 @@ FIELDS = {
     "per_task": "Tomograms per engine process",
     "options": "Other options",
 }
+#: The same, for the reasons of failures.
+FORM = Words(again="_Continue_", **{name: f"'{label}'" for name, label in FIELDS.items()})
 #: Where they are among the settings of a task, if not by the same name.
 _NAMES = {"gpus": "gres", "options": "extra"}
 

@@ -85,6 +85,7 @@ def test_nothing_is_deleted_under_jobs(project, protocol, cluster):
 
     cluster("squeue", "")
     cluster("scancel", "")
+    cluster("scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
     project.scipion.deleteProtocol(protocol)
     assert not Path(protocol._getPath()).exists()
     assert known(project, protocol) == []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from types import SimpleNamespace
 
 import pytest
+from cryosiam_plugin.slurm_core.script import ArrayJob, sbatch_script
 
 from cryosiam_plugin.protocols.slurm_form import ON_SLURM, job_settings, slurm_problems
 from cryosiam_plugin.slurm_core import SlurmError
@@ -68,6 +70,8 @@ def test_what_cannot_be_right_is_refused(wrong):
         ({"slurmGpus": "a b"}, "GPUs of each task"),
         ({"slurmExtra": "it's"}, "Other options"),
         ({"slurmExtra": "a100"}, "Other options"),
+        ({"slurmExtra": "--array=0-3"}, "Other options"),
+        ({"slurmExtra": "--mem=4G"}, "Other options"),
     ],
 )
 def test_a_problem_names_its_field(monkeypatch, tmp_path, wrong, field):
@@ -76,6 +80,22 @@ def test_a_problem_names_its_field(monkeypatch, tmp_path, wrong, field):
     monkeypatch.setenv("PATH", str(tmp_path))
     (problem,) = slurm_problems(form(**wrong))
     assert problem.startswith(f"*{field}*: ")
+
+
+def test_quotes_in_other_options_reach_slurm(tmp_path):
+    """A blank or a sign that shells know in a value, as '--constraint=a|b'."""
+    extra = "--constraint='a100 & ssd' --comment=\"it's mine\""
+    settings = job_settings(form(slurmExtra=extra), use_gpu=False)
+    job = ArrayJob("j", tmp_path, tmp_path, 1, "engine")
+    lines = sbatch_script(settings, job).splitlines()
+    words = [
+        word
+        for line in lines
+        if line.startswith("#SBATCH ")
+        for word in shlex.split(line[len("#SBATCH ") :])
+    ]
+    assert "--constraint=a100 & ssd" in words
+    assert "--comment=it's mine" in words
 
 
 def test_an_array_needs_no_queue_of_scipion_s(domain):

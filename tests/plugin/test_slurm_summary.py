@@ -8,7 +8,7 @@ import pytest
 from test_slurm import IDS, Cluster, stage_in
 
 from cryosiam_plugin.protocols.array_report import array_lines, explained, task_log, write_progress
-from cryosiam_plugin.protocols.slurm_form import FIELDS
+from cryosiam_plugin.protocols.slurm_form import FORM
 from cryosiam_plugin.protocols.slurm_refusals import with_fields
 from cryosiam_plugin.slurm_core import (
     Failure,
@@ -28,7 +28,6 @@ def test_an_engine_error_needs_no_words_of_slurm():
 
 def test_every_field_that_a_remedy_names_is_in_the_form(domain):
     from cryosiam_plugin.protocols import ProtCryosiamDenoise
-    from cryosiam_plugin.protocols.array_report import FORM
 
     protocol = ProtCryosiamDenoise()
     sections = protocol.iterDefinitionSections()
@@ -97,10 +96,10 @@ def test_a_refusal_names_the_form_s_field(tmp_path):
         stage.add(IDS)
         stage.poll()
     stage.release()
-    assert with_fields(raised.value, FIELDS).endswith("In the form: 'QOS'.")
+    assert with_fields(raised.value, FORM).endswith("See 'QOS'.")
     (folder,) = (tmp_path / "slurm").glob("run_*")
     failure = Journal.read(folder).failures["TS_01"]
-    assert explained(failure).endswith("In the form: 'QOS'.")
+    assert explained(failure).endswith("See 'QOS'.")
     folder.rename(tmp_path / "run_001")
     (tmp_path / "slurm" / "predict").mkdir()
     (tmp_path / "run_001").rename(tmp_path / "slurm" / "predict" / "run_001")
@@ -109,7 +108,7 @@ def test_a_refusal_names_the_form_s_field(tmp_path):
         "*Slurm array not submitted* (predict): 0 of 3 done, 3 failed (3 not submitted)."
     )
     assert "Invalid qos specification" in why
-    assert why.endswith("In the form: 'QOS'.")
+    assert why.endswith("See 'QOS'.")
 
 
 def test_the_summary_says_that_slurm_takes_no_more(halfway, tmp_path):
