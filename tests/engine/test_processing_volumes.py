@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +250,39 @@ def test_the_options_are_those_of_the_original(capsys: pytest.CaptureFixture[str
         with pytest.raises(SystemExit):
             run_processing(name, help=True)
         assert "--output" in capsys.readouterr().out
+
+
+#: Prints the peak growth of the memory (kB) during a resampling, its volume included.
+MEASURED = """
+import re, sys
+from pathlib import Path
+import numpy as np
+from cryosiam_engine import preprocessing
+from cryosiam_engine.processing.resampling import resample
+
+def memory(name):
+    text = Path("/proc/self/status").read_text()
+    return int(re.search(name + r":\\s*(\\d+) kB", text).group(1))
+
+preprocessing.SLAB_VOXELS = 200_000
+before, after, smooth = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "smooth"
+resample([np.ones((20, 20, 20), np.float32)], (24, 24, 24), smooth=smooth)
+Path("/proc/self/clear_refs").write_text("5")
+idle = memory("VmRSS")
+held = [np.ones((before,) * 3, np.float32)]
+resample(held, (after,) * 3, smooth=smooth)
+print(memory("VmHWM") - idle)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "smooth"),
+    [(224, 160, "sharp"), (160, 224, "sharp"), (224, 160, "smooth"), (160, 224, "smooth")],
+)
+def test_measured_memory_is_what_is_promised(before: int, after: int, smooth: str) -> None:
+    """Of the formula that decides whether a tomogram fits; a few slabs come on top."""
+    command = [sys.executable, "-c", MEASURED, str(before), str(after), smooth]
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    promised = peak_bytes((before,) * 3, 4, (after,) * 3, smooth == "smooth")
+    slabs = 10 * 200_000 * 8
+    assert 0.9 * promised < int(run.stdout) * 1024 < promised + slabs

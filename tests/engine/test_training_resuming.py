@@ -15,6 +15,7 @@ from cryosiam_engine.config.training import PatchesConfig
 from cryosiam_engine.errors import ConfigurationError
 from cryosiam_engine.training.command import run
 from cryosiam_engine.training.input_files import InputFile
+from cryosiam_engine.training.metrics import read_metrics
 from cryosiam_engine.training.modules import Training
 from cryosiam_engine.training.patch_files import run as cut_patches
 from cryosiam_engine.volume import read_volume, write_mrc
@@ -212,3 +213,74 @@ def test_the_old_default_of_momentum_had_no_effect(data: Path, tmp_path: Path) -
     sgd = config.schedule.model_copy(update={"momentum": 0.8})
     with pytest.raises(ConfigurationError, match=r"momentum was 0\.9 and is 0\.8"):
         run(config.model_copy(update={"schedule": sgd}), arguments())
+
+
+#: Of each task all that could make a difference, and the arithmetic.
+COURSES: dict[str, tuple[str, dict, str]] = {
+    "denoising": ("denoising", {"network": {"loss_type": "combined"}}, "fp32"),
+    "instance": ("instance", {}, "fp32"),
+    "embedding": ("embedding", {"masking_type": 1, "patches": {"patch_size": (16,) * 3}}, "fp32"),
+    "bf16": ("semantic", {}, "bf16"),
+    "everything": (
+        "semantic",
+        {
+            "network": {"distance_prediction": True, "use_dice_loss": True, "out_channels": 3},
+            "transforms": {
+                "elastic": (5, 40),
+                "low_pass_sigma_range": (0, 1),
+                "high_pass_sigma_range": (0, 1),
+                "high_pass_sigma2_range": (2, 3),
+                "combine_transforms": True,
+                "scale_intensity_factors": (-0.2, 0.2),
+            },
+        },
+        "fp32",
+    ),
+}
+
+
+@pytest.mark.parametrize("course", COURSES)
+def test_every_training_goes_on_exactly(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, course: str
+) -> None:
+    task, changes, precision = COURSES[course]
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    configs = [
+        training_config(
+            data,
+            log,
+            task,
+            schedule={"max_epochs": 2, "batch_size": 2, "val_interval": 2},
+            **changes,
+        )
+        for log in (undisturbed, killed)
+    ]
+    how = arguments(precision=precision)
+    run(configs[0], how)
+    n_steps = len(step_losses(undisturbed)) // 2
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "training_step", killed_at(n_steps + 1))
+        with pytest.raises(Killed):
+            run(configs[1], how)
+    assert len(step_losses(killed)) == n_steps + 1
+    run(configs[1].model_copy(update={"continue_training": True}), how)
+    assert same(weights(killed), weights(undisturbed))
+    assert same(weights(killed, "model_best.ckpt"), weights(undisturbed, "model_best.ckpt"))
+    assert step_losses(killed) == step_losses(undisturbed)
+    assert np.isfinite(step_losses(killed)).all()
+
+
+def test_all_parts_of_the_loss_fall(data: Path, tmp_path: Path) -> None:
+    """Of classes, overlap and distances, on bent patches."""
+    config = training_config(
+        data,
+        tmp_path / "log",
+        network={"distance_prediction": True, "use_dice_loss": True, "out_channels": 3},
+        transforms={"elastic": (5, 40), "noise_sigma_range": None, "zoom": None},
+        patches={"patches_per_epoch": 24},
+        schedule={"max_epochs": 6, "lr": 0.02},
+    )
+    run(config, arguments())
+    epochs = [line for line in read_metrics(tmp_path / "log") if line["kind"] == "epoch"]
+    for part in ("val_classes", "val_dice", "val_distances"):
+        assert epochs[-1][part] < 0.95 * epochs[0][part]

@@ -182,7 +182,7 @@ def _train(values: dict[str, Any], device: str, quick: bool) -> Path:
     results = Path(values["log_dir"])
     if quick:
         values["parameters"]["data"] |= _QUICK_DATA
-        values["hyper_parameters"] |= {"max_epochs": 2}
+        values["hyper_parameters"] |= {"max_epochs": 2, "batch_size": 2}
     write_text(results.with_suffix(".yaml"), yaml.safe_dump(values, sort_keys=False))
     arguments = argparse.Namespace(device=device, precision="auto")
     run_training(TrainConfig.model_validate(values), arguments)
