@@ -214,7 +214,10 @@ def test_a_training_on_several_nodes_is_started_by_srun() -> None:
     settings = JobSettings(gpus_per_task="1", nodes=2, processes=4)
     assert {"--nodes=2", "--ntasks-per-node=4"} <= set(options(settings))
     script = sbatch_script(settings, job())
-    assert "\nsrun --kill-on-bad-exit=1 python -m engine" in script
+    assert (
+        "\nenv -u SLURM_GPUS_PER_TASK -u SLURM_TRES_PER_TASK srun --kill-on-bad-exit=1 "
+        "${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} python -m engine slurm"
+    ) in script
     assert "kill -USR1" in script  # at TERM srun kills what it has started
     assert "kill -TERM" not in script
     assert "--ntasks=1" in options(JobSettings(gpus_per_task="1"))

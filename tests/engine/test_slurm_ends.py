@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ from cryosiam_engine.cli import main
 from cryosiam_engine.slurm import ending, programs
 from cryosiam_engine.slurm.errors import SlurmError
 from cryosiam_engine.slurm.journal import Journal
+from cryosiam_engine.slurm.live import LiveTable
+from cryosiam_engine.slurm.progress import Progress, live_line
 from cryosiam_engine.slurm.run import SlurmRun
 from cryosiam_engine.slurm.squeue import ArrayView, TaskState, parse_squeue
 from slurm_scene import Queue, Scene
@@ -301,3 +306,93 @@ def test_the_last_run_is_the_one_that_was_begun_last(
     (runs / names[0] / "journal.json").touch()
     assert main(["slurm", "status", str(tmp_path / "out")]) == 0
     assert str(runs / names[3]) in capfd.readouterr().out
+
+
+def test_ctrl_c_ends_with_a_sentence(
+    tmp_path: Path, write_config: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    squeue = 'name=${3#--name=}; echo "$name|7|0-2|RUNNING|n1|None"'
+    stand_ins(tmp_path, monkeypatch, sbatch="echo 7", scontrol="exit 1", squeue=squeue)
+    config = str(write_config("denoising"))  # type: ignore[operator]
+    words = [sys.executable, "-m", "cryosiam_engine.cli", "slurm", "denoise_predict"]
+    process = subprocess.Popen(
+        [*words, "--config_file", config], stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    assert process.stderr
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if "running 3" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    said += process.stderr.readlines()
+    assert process.wait(60) == 130
+    assert "Traceback" not in "".join(said)
+    assert "The array goes on" in said[-1]
+    assert f"slurm follow|cancel {tmp_path / 'out' / 'slurm'}" in said[-1]
+
+
+def test_what_is_not_submitted_yet_is_told(
+    tmp_path: Path,
+    write_config: object,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    full = "echo 'sbatch: error: Slurm job queue full, sleeping and retrying' >&2; exit 1"
+    stand_ins(tmp_path, monkeypatch, sbatch=full, scontrol="exit 1")
+    config = str(write_config("denoising"))  # type: ignore[operator]
+    assert main(["slurm", "denoise_predict", "--config_file", config, "--detach"]) == 2
+    assert "job queue full" in (said := capfd.readouterr().err)
+    assert "slurm follow|cancel" in said
+
+
+def test_a_dry_run_is_not_for_the_queue(
+    write_config: object, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It would leave no status, and count as no result."""
+    config = str(write_config("semantic"))  # type: ignore[operator]
+    assert main(["slurm", "semantic_train", "--config_file", config, "--dry_run"]) == 2
+    assert "Leave out 'slurm'" in capfd.readouterr().err
+
+
+# ---- the live line -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [40, 60, 79, 200])
+@pytest.mark.parametrize("trouble", [{}, {"problem": "x"}, {"refusal": "QOSMaxSubmitJob" * 9}])
+def test_the_time_left_fits_any_terminal(width: int, trouble: dict[str, str]) -> None:
+    progress = Progress(
+        n_tomograms=123_456,
+        n_running=4321,
+        n_done=1234,
+        n_failed=5,
+        n_tasks_running=64,
+        seconds_each=1234.5,
+        seconds=123_456,
+        why_waiting="QOSMaxCpuPerUserLimit",
+        **trouble,  # type: ignore[arg-type]
+    )
+    line = live_line(progress, width)
+    assert len(line) <= width
+    assert line.startswith("654:58:15 left")
+    if width >= 79:
+        assert "wait 117896, run 4321, done 1234, failed 5 of 123456" in line
+    if width == 200:
+        assert ("no answer from the queue" in line) == ("problem" in trouble)
+        assert ("takes no further jobs" in line) == ("refusal" in trouble)
+    if width == 200 and not trouble:
+        assert line.endswith("1.23e+03 s each | 34:17:36 | QOSMaxCpuPerUserLimit")
+
+
+def test_the_terminal_gets_the_short_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "50")
+    terminal = Terminal()
+    with LiveTable(terminal) as table:
+        table.show(Progress(n_tomograms=9, n_tasks_running=1, seconds_each=10, n_running=1))
+    shown = terminal.getvalue().rpartition("\x1b[K")[2].rstrip("\n")
+    assert shown.startswith("1:30 left | wait 8, run 1")
+    assert len(shown) < 50

@@ -28,6 +28,9 @@ from cryosiam_engine.slurm.submitting import submit_planned
 
 logger = logging.getLogger(__name__)
 
+#: Exit code of who was stopped by Ctrl-C.
+STOPPED = 128 + 2
+
 #: What the reasons of failures are about, as this command's options are called.
 WORDS = Words(
     memory="--mem",
@@ -76,19 +79,26 @@ def follow_up(args: argparse.Namespace) -> int:
         When there is no such run, somebody follows it already, or Slurm does not answer.
     """
     folder = _find_run(Path(args.folder))
-    with _slurm_errors():
-        run = SlurmRun.open(folder, is_read_only=args.job == "status")
-        if args.job == "status":
-            return _tell(run)
-        if args.job == "cancel":
-            return _cancel(run)
-        if args.job == "follow":
-            return _go(run, detach=False)
-        with _lock(run):
-            settle_ended(run)
-            count = retry_failed(run)
-        logger.info("%d tomograms are computed once more.", count)
-        return _go(run, detach=args.detach)
+    try:
+        with _slurm_errors():
+            return _do(args, SlurmRun.open(folder, is_read_only=args.job == "status"))
+    except KeyboardInterrupt:
+        logger.warning("Stopped. Look with: cryosiam-engine slurm status %s", folder)
+        return STOPPED
+
+
+def _do(args: argparse.Namespace, run: SlurmRun) -> int:
+    if args.job == "status":
+        return _tell(run)
+    if args.job == "cancel":
+        return _cancel(run)
+    if args.job == "follow":
+        return _go(run, detach=False)
+    with _lock(run):
+        settle_ended(run)
+        count = retry_failed(run)
+    logger.info("%d tomograms are computed once more.", count)
+    return _go(run, detach=args.detach)
 
 
 def _tell(run: SlurmRun) -> int:
@@ -125,22 +135,32 @@ def _cancel(run: SlurmRun) -> int:
 
 def _go(run: SlurmRun, *, detach: bool) -> int:
     """Submit a run, and follow it to its end unless it is left alone."""
-    with _slurm_errors(), _lock(run):
-        if detach:
-            submit_planned(run)
-            ids = " ".join(one.job_id for one in run.journal.active)
-            logger.info("Submitted: %s. Go on: cryosiam-engine slurm follow %s", ids, run.folder)
-            return 0
-        try:
+    try:
+        with _slurm_errors(), _lock(run):
+            if detach:
+                return _leave(run)
             _follow(run)
-        except KeyboardInterrupt:
-            logger.warning(
-                "No longer followed; the jobs go on. cryosiam-engine slurm follow|cancel %s",
-                run.folder,
-            )
-            raise
+    except KeyboardInterrupt:
+        logger.warning("The array goes on; nobody follows it any more. %s", _goes_on(run))
+        return STOPPED
     _report_failures(run)
     return int(any(failure.is_final for failure in run.journal.failures.values()))
+
+
+def _leave(run: SlurmRun) -> int:
+    try:
+        submit_planned(run)
+    except SlurmError as error:
+        if not error.passing:
+            raise
+        raise SlurmError(error.message, remedy=f"What is left: {_goes_on(run)}") from error
+    ids = " ".join(one.job_id for one in run.journal.active)
+    logger.info("Submitted: %s. %s", ids, _goes_on(run))
+    return 0
+
+
+def _goes_on(run: SlurmRun) -> str:
+    return f"Go on, or cancel: cryosiam-engine slurm follow|cancel {run.folder}"
 
 
 def _follow(run: SlurmRun) -> None:

@@ -9,7 +9,7 @@ import time
 from types import TracebackType
 from typing import TextIO
 
-from .progress import Progress, in_words
+from .progress import Progress, in_words, live_line
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class LiveTable:
         counts = (progress.n_waiting, progress.n_running, progress.n_done, progress.n_failed)
         if self._is_terminal:
             width = shutil.get_terminal_size().columns - 1
-            self._stream.write(f"\r\x1b[K{in_words(progress)[:width]}")
+            self._stream.write(f"\r\x1b[K{live_line(progress, width)}")
             self._stream.flush()
         elif counts != self._last or time.monotonic() - self._last_time > LINE_SECONDS:
             self._last_time = time.monotonic()

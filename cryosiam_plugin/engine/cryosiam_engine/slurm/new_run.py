@@ -27,7 +27,7 @@ RUNS = "slurm"
 
 #: A training may need many time limits; a tomogram should need one.
 _REQUEUES_OF_TRAINING = 100
-_PASSED_ON = ("device", "precision", "tiling", "task", "processes", "overwrite", "dry_run")
+_PASSED_ON = ("device", "precision", "tiling", "task", "processes", "overwrite")
 
 
 def new_run(args: argparse.Namespace) -> SlurmRun:
@@ -45,6 +45,12 @@ def new_run(args: argparse.Namespace) -> SlurmRun:
     SlurmError
         When what is asked of Slurm cannot be right.
     """
+    if getattr(args, "dry_run", False):
+        raise ConfigurationError(
+            "--dry_run learns from one batch only: there is nothing to queue for.",
+            remedy=f"Leave out 'slurm', where there is a GPU: srun --gres=gpu:1 cryosiam-engine "
+            f"{args.job} --config_file {args.config_file} --dry_run",
+        )
     config = load_config(args.config_file, args.job)
     config.check_paths()
     items = _items(config, args)

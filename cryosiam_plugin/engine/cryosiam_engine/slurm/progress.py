@@ -75,13 +75,49 @@ def in_words(progress: Progress) -> str:
         parts.append(f"{progress.seconds_each:.3g} s per tomogram")
     left = "" if progress.is_over else _left(progress.seconds_left)
     parts.append(f"{clock_time(progress.seconds)}{left}")
-    if progress.problem:
-        parts.append("no answer from the queue")
-    elif progress.refusal:
-        parts.append(f"Slurm takes no further jobs now: {progress.refusal}")
+    if _trouble(progress):
+        parts.append(_trouble(progress))
     elif progress.n_waiting and progress.why_waiting:
         parts.append(f"waiting for: {progress.why_waiting}")
     return " | ".join(parts)
+
+
+def live_line(progress: Progress, width: int) -> str:
+    """Say the same in so many characters, the time left first.
+
+    Parameters
+    ----------
+    progress
+        How far the run is.
+    width
+        Characters; what does not fit is left out from the end on.
+
+    Examples
+    --------
+    >>> live_line(Progress(n_tomograms=12, n_running=4, n_done=2, n_tasks_running=4, seconds=75,
+    ...                    seconds_each=30.0, why_waiting="Resources"), 79)
+    '1:30 left | wait 6, run 4, done 2, failed 0 of 12 | 30 s each | 1:15'
+    """
+    left = None if progress.is_over else progress.seconds_left
+    parts = [] if left is None else [f"{clock_time(left)} left"]
+    parts.append(
+        f"wait {progress.n_waiting}, run {progress.n_running}, done {progress.n_done}, "
+        f"failed {progress.n_failed} of {progress.n_tomograms}"
+    )
+    if _trouble(progress):
+        parts.append(_trouble(progress))
+    if progress.seconds_each:
+        parts.append(f"{progress.seconds_each:.3g} s each")
+    parts.append(clock_time(progress.seconds))
+    if progress.n_waiting and progress.why_waiting:
+        parts.append(progress.why_waiting)
+    line = ""
+    for part in parts:
+        longer = f"{line} | {part}" if line else part
+        if len(longer) > width:
+            return longer[:width] if part == _trouble(progress) or not line else line
+        line = longer
+    return line
 
 
 def clock_time(seconds: float) -> str:
@@ -99,3 +135,9 @@ def clock_time(seconds: float) -> str:
 
 def _left(seconds: float | None) -> str:
     return "" if seconds is None else f", about {clock_time(seconds)} left"
+
+
+def _trouble(progress: Progress) -> str:
+    if progress.problem:
+        return "no answer from the queue"
+    return f"Slurm takes no further jobs now: {progress.refusal}" if progress.refusal else ""

@@ -68,6 +68,12 @@ fi
 if [ "$code" -ne 0 ]; then echo "$code $asked" >"$array/{ends}/$task"; fi
 exit "$code"
 """
+# Since Slurm 22.05 srun no longer takes over the number of CPUs. Asked for by task, each process
+# would see one GPU only, and call it the first.
+_SRUN = (
+    "env -u SLURM_GPUS_PER_TASK -u SLURM_TRES_PER_TASK srun --kill-on-bad-exit=1 "
+    "${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} "
+)
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,7 @@ def sbatch_script(settings: JobSettings, job: ArrayJob) -> str:
     start, stop = "", "TERM"
     if settings.nodes * settings.processes > 1:
         # srun hands USR1 on to the engine; at TERM it would kill it.
-        start, stop = "srun --kill-on-bad-exit=1 ", "USR1"
+        start, stop = _SRUN, "USR1"
     body = _BODY.format(
         work_folder=shlex.quote(str(job.work_folder)),
         folder=shlex.quote(str(job.folder)),
