@@ -59,13 +59,10 @@ class RoadWorkflow(Workflow):
             self.members[name] = self.home.members.get(name) if self.home else None
             return self.members[name]
         road = self.roads.get(name, HERE)
-        protocol = super()._add(name, protocol_class, **{**parameters, **_parameters(road)})
+        protocol = super()._add(name, protocol_class, **parameters)
+        take_road(protocol, road, use_gpu="useGpu" in parameters)
         if road != HERE and "useGpu" in parameters:
-            protocol.useGpu.set(True)
             self.on_gpus.append(name)
-        if road in (PROTOCOL, STEPS):
-            protocol._useQueue.set(True)
-            protocol.setQueueParams(("gpu", _queue_answers(road)))
         self.project.launch(protocol, wait=False)
         return self.project.finished(protocol, PATIENCE)
 
@@ -83,12 +80,22 @@ class RoadWorkflow(Workflow):
         )
 
 
-def _parameters(road: str) -> dict[str, Any]:
-    """What the form says of a road."""
+def take_road(protocol: Any, road: str, *, use_gpu: bool) -> None:
+    """Fill in the form of a protocol that is to go to Slurm, or stay here."""
+    if road == HERE:
+        return
+    if use_gpu:
+        protocol.useGpu.set(True)
     if road == ARRAY:
-        asked = {"slurmCpus": CPUS, "slurmMemory": MEMORY, "slurmTime": MINUTES}
-        return {"whereToRun": 1, **asked}
-    return {"numberOfThreads": AT_ONCE + 1} if road == STEPS else {}
+        protocol.whereToRun.set(1)
+        protocol.slurmCpus.set(CPUS)
+        protocol.slurmMemory.set(MEMORY)
+        protocol.slurmTime.set(MINUTES)
+        return
+    if road == STEPS:
+        protocol.numberOfThreads.set(AT_ONCE + 1)
+    protocol._useQueue.set(True)
+    protocol.setQueueParams(("gpu", _queue_answers(road)))
 
 
 def _queue_answers(road: str) -> dict[str, str]:

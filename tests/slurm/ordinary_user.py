@@ -14,8 +14,7 @@ from pathlib import Path
 import mrcfile
 import numpy as np
 import psutil
-import pytest
-from shared_cluster import engines
+from shared_cluster import absent, engines
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENGINE = REPOSITORY / "cryosiam_plugin" / "engine"
@@ -27,20 +26,23 @@ N_TOMOGRAMS = int(os.environ.get("CRYOSIAM_SLURM_TOMOGRAMS", "4"))
 TASK = ("--cpus", "1", "--mem", "1300", "--time", "20")
 
 
-def everybodys_python(python: str, folder: Path) -> str:
-    """A Python with the engine that every user may run: `python`, or the system's own with the
+def everybodys_python(python: str, folder: Path, module: str = "torch") -> str:
+    """A Python with a module that every user may run: `python`, or the system's own with the
     packages of that one."""
     question = "import sys, sysconfig; print(sys.version_info[:2], sysconfig.get_path('purelib'))"
     version, packages = _answer([python, "-c", question]).rsplit(" ", 1)
-    if _user([python, "-c", "import torch"], folder).returncode == 0:
+    if user([python, "-c", f"import {module}"], folder).returncode == 0:
         return python
     system = shutil.which("python3", path="/usr/bin:/bin")
     if system is None or version not in _answer([system, "-c", question]):
-        pytest.skip(f"{USER} may not run {python}, and the system's Python is another one")
-    _answer([system, "-m", "venv", "--without-pip", str(folder / "environment")])
-    [site] = (folder / "environment").glob("lib/python*/site-packages")
-    (site / "engine.pth").write_text(f"import site; site.addsitedir({packages!r})\n")
-    return str(folder / "environment" / "bin" / "python")
+        absent(f"{USER} may not run {python}, and the system's Python is another one")
+    environment = folder / f"environment-{module}"
+    _answer([system, "-m", "venv", "--without-pip", str(environment)])
+    [site] = environment.glob("lib/python*/site-packages")
+    (site / "packages.pth").write_text(f"import site; site.addsitedir({packages!r})\n")
+    for program in Path(python).parent.glob("cryosiam-engine"):
+        (environment / "bin" / program.name).symlink_to(program)
+    return str(environment / "bin" / "python")
 
 
 def write_tomograms(place: Path) -> list[str]:
@@ -66,7 +68,7 @@ def submit(place: Path, python: str, *words: str) -> subprocess.CompletedProcess
     """``cryosiam-engine slurm`` for the configuration ``there``, a GPU for each tomogram."""
     command = [python, "-m", "cryosiam_engine.cli", "slurm", "denoise_predict"]
     config = ["--config_file", str(place / "there.yaml")]
-    return _user([*command, *config, *TASK, "--gres", "gpu:1", *words], place)
+    return user([*command, *config, *TASK, "--gres", "gpu:1", *words], place)
 
 
 def check_results(place: Path, stems: list[str], done: subprocess.CompletedProcess) -> None:
@@ -133,9 +135,12 @@ class GpuWatch(threading.Thread):
         return found
 
 
-def _user(words: list[str], folder: Path) -> subprocess.CompletedProcess:
+def user(
+    words: list[str], folder: Path, variables: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
     """Run a program as the user, who has no home."""
     own = {"HOME": "/nonexistent", "CRYOSIAM_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    own.update(variables or {})
     return subprocess.run(
         ["runuser", "-u", USER, "--", *words],
         cwd=folder,
