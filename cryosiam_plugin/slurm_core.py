@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cryosiam_engine.slurm.run import LOCK, SlurmRun
     from cryosiam_engine.slurm.script import LOGS
     from cryosiam_engine.slurm.settings import JobSettings
+    from cryosiam_engine.slurm.squeue import ENDED
 else:
     from cryosiam_plugin.slurm_core.binds import BindError, bind_options, bind_paths
     from cryosiam_plugin.slurm_core.errors import SlurmError
@@ -59,8 +60,10 @@ else:
     from cryosiam_plugin.slurm_core.run import LOCK, SlurmRun
     from cryosiam_plugin.slurm_core.script import LOGS
     from cryosiam_plugin.slurm_core.settings import JobSettings
+    from cryosiam_plugin.slurm_core.squeue import ENDED
 
 __all__ = [
+    "ENDED",
     "KILLED",
     "LOCK",
     "LOGS",

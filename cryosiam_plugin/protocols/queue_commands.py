@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,13 @@ from typing import Any, Callable, Mapping
 from pyworkflow.protocol.constants import STATUS_RUNNING
 from pyworkflow.protocol.launch import _checkJobStatus
 
-from cryosiam_plugin.slurm_core import SlurmError, SlurmPrograms, refusal, submit_environment
+from cryosiam_plugin.slurm_core import (
+    ENDED,
+    SlurmError,
+    SlurmPrograms,
+    refusal,
+    submit_environment,
+)
 
 #: Seconds after which a command of the queue is given up for this time.
 PATIENCE = 120.0
@@ -84,6 +91,17 @@ class QueueCommands:
             raise SlurmError(
                 f"Scipion's hosts.conf does not say how to ask for job {job_id}."
             ) from error
+
+    def ended_as(self, job_id: str) -> str:
+        """Slurm's word for how a job has ended; empty where it has forgotten it, or is none."""
+        if shutil.which("squeue") is None:
+            return ""
+        words = ["squeue", "--noheader", "--states=all", f"--jobs={job_id}", "--format=%T"]
+        try:
+            found = _shell(shlex.join(words)).stdout.split()
+        except SlurmError:
+            return ""
+        return found[0] if found and found[0] in ENDED else ""
 
     def cancel(self, job_id: str) -> None:
         """End a job; one that has ended already is no error.

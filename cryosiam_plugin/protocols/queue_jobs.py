@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from cryosiam_plugin.launcher import VISIBLE_GPUS
+from cryosiam_plugin.protocols.queue_commands import QueueCommands
 from cryosiam_plugin.slurm_core import TaskEnd, Words, judge_end, last_words, remedy
 
 #: As our template for Slurm has it at the beginning and at the end of a job's log.
@@ -24,6 +25,10 @@ QUESTIONS = Words(
     gpus="'GPU type'",
     cpus="'CPUs of each job'",
 )
+#: Exit codes from here on are those of signals.
+_BY_SIGNAL = 128
+#: Of a job that ended by itself.
+_ORDERLY = ("COMPLETED", "FAILED")
 #: What Slurm gave a job, of which each of its processes must take a part only.
 _SHARED = ("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU", "SLURM_CPUS_PER_TASK")
 #: In Scipion's words for a job that has gone.
@@ -40,21 +45,34 @@ def exit_code_of(logs: Path) -> int | None:
     return int(found[-1]) if found else None
 
 
+def is_orderly(code: int | None) -> bool:
+    """Whether a job with this exit code ended by itself: one that was killed may begin again."""
+    return code is not None and code < _BY_SIGNAL
+
+
 def _said_last(logs: Path) -> str:
     """The end of a job's log, without what it said before the queue began it anew."""
     return re.split(_BEGINNING, last_words(Path(f"{logs}.err")))[-1]
 
 
-def why_ended(logs: Path) -> str:
-    """Why a job ended before its time, with the end of its log; empty if nothing says so."""
+def why_ended(logs: Path, state: str = "") -> str:
+    """Why a job ended before its time, with the end of its log; empty if nothing says so.
+
+    Parameters
+    ----------
+    logs
+        The job's, without their endings.
+    state
+        Slurm's word for its end, where that is known.
+    """
     said = last_words(Path(f"{logs}.err"))
-    if not said or exit_code_of(logs) is not None:
+    if state in _ORDERLY or not (state or said) or (not state and exit_code_of(logs) is not None):
         return ""
     # Without an exit code the script itself was killed; what Slurm says about it is in the log.
-    state = "CANCELLED" if "CANCELLED AT" in said else "FAILED"
+    state = state or ("CANCELLED" if "CANCELLED AT" in said else "FAILED")
     reason = judge_end(TaskEnd(state=state, last_words=said)).reason
-    advice = remedy(reason, QUESTIONS)
-    return f"The job was ended ({reason}); its log ends with: {said} {advice}".strip()
+    told = f"its log ends with: {said}" if said else "it had not begun."
+    return f"The job was ended ({reason}); {told} {remedy(reason, QUESTIONS)}".strip()
 
 
 def is_yes(answer: str) -> bool:
@@ -111,5 +129,7 @@ def explained_failure(protocol: Any, message: str) -> str:
     """Add to Scipion's message about a protocol's job that has gone what the job's log says."""
     if _JOB_IS_GONE not in (message or ""):
         return message
-    why = why_ended(Path(protocol.getSubmitDict().get("JOB_LOGS", "")))
+    found = re.search(r"JOB ID (\d+)", message)
+    state = QueueCommands(protocol.getHostConfig()).ended_as(found.group(1)) if found else ""
+    why = why_ended(Path(protocol.getSubmitDict().get("JOB_LOGS", "")), state)
     return f"{message} {why} Press Continue: finished tomograms are not computed again.".strip()

@@ -16,7 +16,7 @@ from cryosiam_plugin.protocols.engine_batch import INTERRUPTED, Stage
 from cryosiam_plugin.protocols.engine_process import ProcessEnd, following, runEngine
 from cryosiam_plugin.protocols.job_records import CANCELLED, ENDED, JobRecord, live_jobs
 from cryosiam_plugin.protocols.queue_commands import QueueCommands
-from cryosiam_plugin.protocols.queue_jobs import QUESTIONS, exit_code_of, why_ended
+from cryosiam_plugin.protocols.queue_jobs import QUESTIONS, exit_code_of, is_orderly, why_ended
 from cryosiam_plugin.protocols.queue_waiting import (
     await_end,
     end_jobs,
@@ -35,6 +35,9 @@ STATUS_SECONDS = 30.0
 
 class QueueRuns(UnwantedJobs):
     """Mixed into a protocol whose steps may be jobs of Scipion's queue."""
+
+    #: What an earlier process has left in the queue, as far as it was not dealt with yet.
+    _earlier: list[JobRecord] | None = None
 
     if TYPE_CHECKING:
 
@@ -59,7 +62,7 @@ class QueueRuns(UnwantedJobs):
             end = runEngine(line, run_job, record)
         except SlurmError as error:
             return ProcessEnd(None, job_end=with_fields(error, QUESTIONS))
-        return self._ended(job, end)
+        return self._ended(queue, job, end)
 
     def _jobValues(self, record: Path, *, useGpu: bool) -> dict[str, Any]:
         """What the template of the queue is filled in with."""
@@ -86,15 +89,21 @@ class QueueRuns(UnwantedJobs):
                 self.removeJobId(job.job_id)
             self._store(self._jobId)
 
-    def _ended(self, job: JobRecord, end: ProcessEnd) -> ProcessEnd:
+    def _ended(self, queue: QueueCommands, job: JobRecord, end: ProcessEnd) -> ProcessEnd:
         """How a job has ended, once all that its engine says of it is to be seen here."""
         logs = Path(job.logs)
         code = exit_code_of(logs)
-        until = time.monotonic() + (STATUS_SECONDS if code in (0, 1) else 0)
+        state = "" if is_orderly(code) else queue.ended_as(job.job_id)
+        why = why_ended(logs, state)
+        until = time.monotonic() + (0 if why else STATUS_SECONDS)
         known = [tsId for tsId in job.tsIds if job.computes[tsId]]
         while self._unsettled(job.command, known) and time.monotonic() < until:
             time.sleep(1)
-        return replace(end, exit_code=code, job_end=why_ended(logs))
+        end = replace(end, exit_code=code, job_end=why)
+        if code is None and not (why or state):
+            return replace(end, job_end=f"Job {job.job_id} has left the queue, and no log.")
+        # That one of many was asked to stop is no wish that all be stopped.
+        return replace(end, job_end=end.reason) if end.was_asked_to_stop else end
 
     def _unsettled(self, command: str, tsIds: list[str]) -> list[str]:
         """The tomograms of which the engine does not say that it is through with them."""
@@ -122,7 +131,7 @@ class QueueRuns(UnwantedJobs):
         """
         wanted = self._computesNow([command, *self._engineOptions(command)], tsIds)
         end, is_served = None, False
-        for job in live_jobs(self._recordsFolder()):
+        for job in self._earlierJobs():
             if not job.overlaps(command, wanted):
                 continue
             queue = QueueCommands(self.getHostConfig())
@@ -135,10 +144,17 @@ class QueueRuns(UnwantedJobs):
             self.info(f"{command}: job {job.job_id} of an earlier run goes on with {what}.")
             with following(job.path.with_suffix(".log")):
                 self._awaitJob(queue, job)
-            end = self._ended(job, ProcessEnd(None))
+            end = self._ended(queue, job, ProcessEnd(None))
         if not is_served or not tsIds:
             return tsIds, end
         return self._unsettled(command, tsIds), ProcessEnd(None)
+
+    def _earlierJobs(self) -> list[JobRecord]:
+        """The jobs of an earlier process that are not known to have ended."""
+        with self._lock:
+            if self._earlier is None:  # looked for before this process has jobs of its own
+                self._earlier = live_jobs(self._recordsFolder())
+            return [job for job in self._earlier if job.is_live]
 
     def _computesNow(self, argv: Sequence[str], tsIds: Sequence[str]) -> dict[str, str]:
         """What decides the results of a command, in short, by tsId; empty where it is not known."""

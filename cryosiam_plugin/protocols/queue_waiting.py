@@ -9,7 +9,7 @@ from typing import Any, Mapping, Sequence
 
 from cryosiam_plugin.protocols.job_records import CANCELLED, ENDED, QUEUED, SUBMITTING, JobRecord
 from cryosiam_plugin.protocols.queue_commands import QueueCommands, name_in
-from cryosiam_plugin.protocols.queue_jobs import exit_code_of
+from cryosiam_plugin.protocols.queue_jobs import exit_code_of, is_orderly
 from cryosiam_plugin.slurm_core import SlurmError, poll_interval
 
 logger = logging.getLogger(__name__)
@@ -21,8 +21,6 @@ SUBMIT_AGAIN = 20.0
 SUBMIT_PATIENCE = 24 * 3600.0
 #: Seconds between two looks at a job's log, and before a job is asked for again that is missing.
 LOG_SECONDS, SECOND_LOOK = 1.0, 5.0
-#: Exit codes from here on are those of signals: a job that was killed may begin again.
-_BY_SIGNAL = 128
 
 
 def submit(queue: QueueCommands, job: JobRecord, values: Mapping[str, Any]) -> None:
@@ -84,8 +82,7 @@ def await_end(queue: QueueCommands, job: JobRecord, *, n_jobs: int = 1) -> None:
     began = asked = time.monotonic()
     is_missing = False
     while True:
-        code = exit_code_of(Path(job.logs))
-        if code is not None and code < _BY_SIGNAL:
+        if is_orderly(exit_code_of(Path(job.logs))):
             return
         now = time.monotonic()
         pause = SECOND_LOOK if is_missing else max(poll_interval(now - began), n_jobs)

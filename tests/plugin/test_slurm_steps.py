@@ -40,6 +40,7 @@ SQUEUE = """\
 echo "$*" >>questions
 [ ! -s squeues ] || { cat squeues >&2; exit 1; }
 case "$*" in
+*--states=all*--jobs=1*) cat end1 2>/dev/null ;;
 *--name=*) cat job* 2>/dev/null || true ;;
 *) for n in $(echo "$*" | sed -n 's/.*--jobs=\\([0-9]*\\).*/\\1/p'); do
     [ -e job$n ] && echo RUNNING || echo 'slurm_load_jobs error: Invalid job id specified' >&2
@@ -288,7 +289,7 @@ class Protocol(QueueRuns, ScipionProtocol):
 
 @pytest.fixture
 def protocol(tmp_path, cluster, monkeypatch):
-    monkeypatch.setattr(queue_runs, "STATUS_SECONDS", 1)
+    monkeypatch.setattr(queue_runs, "STATUS_SECONDS", 0.3)
     return Protocol(tmp_path / "run")
 
 
@@ -329,6 +330,33 @@ def test_a_refusal_is_the_end_of_one_process_and_names_the_field(cluster, protoc
     assert "invalid partition specified: gup" in end.reason
     assert end.reason.endswith("See 'Submit to queue'.")
     assert not end.was_asked_to_stop
+
+
+@pytest.mark.parametrize(
+    ("says", "state", "reasons"),
+    [
+        ("", "TIMEOUT", ["(time limit)", "Job 1 on n1", "'Time limit of each job'"]),
+        ("", "NODE_FAIL", ["(node failure)", "--exclude=NODE, by 'Options of sbatch'"]),
+        ("", "OUT_OF_MEMORY", ["(out of memory)", "'Memory of each job'"]),
+        ("Job 1 ended with exit code 143", "PREEMPTED", ["(preempted)", "'QOS'"]),
+        ("Job 1 ended with exit code 143", "", ["exit code 143"]),
+        ("Job 1 ended with exit code 137", "", ["it was killed, most often because memory"]),
+    ],
+)
+def test_a_job_s_end_is_explained_and_stops_no_other(cluster, protocol, says, state, reasons):
+    engine(cluster, protocol.folder, f"echo '{says}' >>$log; echo {state} >end1; rm job1")
+    end = protocol.start(["TS_01"])
+    assert not end.was_asked_to_stop
+    assert all(reason in end.reason for reason in reasons), end.reason
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [("CANCELLED", "(cancelled); it had not begun. Somebody"), ("", "has left the queue")],
+)
+def test_a_job_that_never_began_is_explained(cluster, protocol, state, reason):
+    (cluster / "engine").write_text(f"echo {state} >end1; rm job1")
+    assert reason in protocol.start(["TS_01"]).reason
 
 
 class Killed(Exception):
