@@ -10,7 +10,12 @@ from pyworkflow.constants import QUEUE_FOR_JOBS
 from pyworkflow.utils import Environ, magentaStr
 
 from cryosiam_plugin.launcher import LaunchSettings, engine_command
-from cryosiam_plugin.protocols.engine_process import ProcessEnd, nextRecord, runEngine
+from cryosiam_plugin.protocols.engine_process import (
+    ProcessEnd,
+    nextRecord,
+    runEngine,
+    stopForgottenEngines,
+)
 from cryosiam_plugin.protocols.form_parts import PRECISIONS, TILINGS
 from cryosiam_plugin.protocols.information import counted
 from cryosiam_plugin.protocols.queue_jobs import (
@@ -19,7 +24,7 @@ from cryosiam_plugin.protocols.queue_jobs import (
     is_yes,
     shares_of_job,
 )
-from cryosiam_plugin.protocols.queue_runs import QueueRuns
+from cryosiam_plugin.protocols.queue_runs import END_SECONDS, QueueRuns
 from cryosiam_plugin.slurm_core import SlurmError
 
 
@@ -42,6 +47,27 @@ class EngineRuns(QueueRuns):
         argv += [word for tsId in tsIds for word in ("--filename", f"{tsId}.mrc")]
         use_gpu = self._runsNetwork(command) and self.usesGpu()
         return self._startEngine(argv, tsIds, useGpu=use_gpu)
+
+    def _endEarlier(self, *arguments: Path) -> None:
+        """End what an earlier process of this protocol has left, here and in a queue.
+
+        Parameters
+        ----------
+        arguments
+            Words of an engine's command line by which it is known.
+
+        Raises
+        ------
+        SlurmError
+            When a job does not end.
+        """
+        for argument in arguments:
+            stopForgottenEngines(argument)
+        self._endStepJobs(END_SECONDS)
+
+    def _stopForgottenEngines(self) -> None:
+        """End engines that an earlier process has left here; a queue's jobs may be of use."""
+        stopForgottenEngines(self._configFile(), {job.job_id for job in self._earlierJobs()})
 
     def _engineOptions(self, command: str) -> list[str]:
         """The options of an engine command, all but the tomograms."""

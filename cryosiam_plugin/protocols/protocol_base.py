@@ -16,11 +16,9 @@ from cryosiam_plugin.engine_status import EngineStatus
 from cryosiam_plugin.protocols.array_runs import ArrayRuns
 from cryosiam_plugin.protocols.batches import automatic_size, split
 from cryosiam_plugin.protocols.engine_batch import EngineBatch, Stage
-from cryosiam_plugin.protocols.engine_process import stopForgottenEngines
 from cryosiam_plugin.protocols.engine_runs import EngineRuns
 from cryosiam_plugin.protocols.feeding import Feed
 from cryosiam_plugin.protocols.information import Information
-from cryosiam_plugin.protocols.job_records import live_jobs
 from cryosiam_plugin.protocols.outputs import GrowingOutputs
 from cryosiam_plugin.protocols.queue_runs import END_SECONDS
 from cryosiam_plugin.protocols.run_configuration import RunConfiguration
@@ -106,8 +104,7 @@ class ProtCryosiamBase(
 
     def _beginAgain(self) -> None:
         """Deal with what an earlier run left: engines, jobs, failures, another configuration."""
-        jobs = {job.job_id for job in live_jobs(self._recordsFolder())}
-        stopForgottenEngines(self._configFile(), jobs)
+        self._stopForgottenEngines()
         self._forgetFailures()
         is_same = self._earlierConfiguration() == self._configuration()
         # What the queue still computes is of use only if it is what is wanted now, and here.

@@ -24,7 +24,6 @@ from cryosiam_plugin.protocols.embedding_cluster_report import ClusterReport
 from cryosiam_plugin.protocols.embedding_clusters import new_set, write_classes, write_particles
 from cryosiam_plugin.protocols.embedding_form import defineMapParam
 from cryosiam_plugin.protocols.embedding_runs import CLUSTERS_TABLES, SetRuns, linked_files
-from cryosiam_plugin.protocols.engine_process import stopForgottenEngines
 from cryosiam_plugin.protocols.engine_runs import EngineRuns
 from cryosiam_plugin.protocols.information import ClassLabel
 from cryosiam_plugin.protocols.provenance import note_engine
@@ -95,7 +94,7 @@ class ProtCryosiamClusters(
 
     def linkStep(self, source: str) -> None:
         """Lend the embeddings and the tomograms to this run, which has folders of its own."""
-        stopForgottenEngines(self._configFile())
+        self._endEarlier(self._configFile())
         embeddings = self.inputEmbeddings.get()
         for folder in (self._inputFolder(), self._predictionFolder()):
             Path(folder).mkdir(parents=True, exist_ok=True)

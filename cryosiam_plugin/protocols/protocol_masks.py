@@ -18,7 +18,6 @@ from cryosiam_plugin.convert.mask_files import link_map, write_frame
 from cryosiam_plugin.convert.mask_particles import Target
 from cryosiam_plugin.engine_status import EngineStatus
 from cryosiam_plugin.protocols.embedding_runs import linked_files
-from cryosiam_plugin.protocols.engine_process import stopForgottenEngines
 from cryosiam_plugin.protocols.engine_runs import EngineRuns
 from cryosiam_plugin.protocols.feeding import readSet
 from cryosiam_plugin.protocols.mask_form import MAPS, defineMaskParams
@@ -87,8 +86,7 @@ class ProtCryosiamMasksFromCoordinates(
 
     def drawStep(self, asked: str, failures: str) -> None:
         """Draw the masks; register each as soon as it is there."""
-        for argument in (self._table(), self._star(), self._combinedFolder()):
-            stopForgottenEngines(argument)
+        self._endEarlier(self._table(), self._star(), self._combinedFolder())
         self._forgetFailures()
         before = self._earlierConfiguration()
         self._writeConfiguration()

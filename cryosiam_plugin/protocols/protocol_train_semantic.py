@@ -20,7 +20,6 @@ from cryosiam_plugin.engine_status import EngineStatus
 from cryosiam_plugin.objects import CryosiamModel
 from cryosiam_plugin.protocols.checkpoint_summary import sha256_of
 from cryosiam_plugin.protocols.class_lists import class_name
-from cryosiam_plugin.protocols.engine_process import stopForgottenEngines
 from cryosiam_plugin.protocols.model_choice import OBJECT
 from cryosiam_plugin.protocols.training_check import (
     Report,
@@ -117,7 +116,7 @@ class ProtCryosiamTrainSemantic(TrainingReport, TrainingSettings, TrainingRuns, 
 
     def linkStep(self, asked: str) -> None:
         """Put tomograms and masks where the engine finds them, if they fit each other."""
-        stopForgottenEngines(self._configFile())
+        self._endEarlier(self._configFile())
         pairs, left_out = pairs_of(self.inputTomograms.get(), self.inputMasks.get())
         note_inputs(Path(self._getExtraPath(INPUTS_FILE)), pairs, has_begun=self._hasBegun())
         self._writeTrainingConfiguration()
@@ -143,7 +142,7 @@ class ProtCryosiamTrainSemantic(TrainingReport, TrainingSettings, TrainingRuns, 
 
     def trainStep(self, asked: str) -> None:
         """Train, from the last whole epoch if there is one."""
-        stopForgottenEngines(self._configFile())
+        self._stopForgottenEngines()
         self._writeTrainingConfiguration()
         try:
             self._train()

@@ -393,6 +393,15 @@ def test_continue_waits_for_the_jobs_that_it_finds(cluster, protocol):
     assert live_jobs(again._recordsFolder()) == []
 
 
+def test_a_job_about_all_tomograms_is_found_too(cluster, protocol):
+    """Such as a training."""
+    again = forgotten(protocol, cluster, [], f"{WAITS}\n{ENDS}")
+    later(0.5, (cluster / "go").touch)
+    left, end = again._afterEarlierJobs(COMMAND, [])
+    assert left == []
+    assert end.exit_code == 0
+
+
 def test_what_an_earlier_job_leaves_is_computed_by_another(cluster, protocol):
     again = forgotten(protocol, cluster, ["TS_01", "TS_02"], f"{WAITS}\n{done('TS_02')}\nrm job$1")
     later(0.5, (cluster / "go").touch)
