@@ -221,6 +221,7 @@ COURSES: dict[str, tuple[str, dict, str]] = {
     "instance": ("instance", {}, "fp32"),
     "embedding": ("embedding", {"masking_type": 1, "patches": {"patch_size": (16,) * 3}}, "fp32"),
     "bf16": ("semantic", {}, "bf16"),
+    "workers that read ahead": ("semantic", {"schedule": {"num_workers": 2}}, "fp32"),
     "everything": (
         "semantic",
         {
@@ -245,16 +246,9 @@ def test_every_training_goes_on_exactly(
 ) -> None:
     task, changes, precision = COURSES[course]
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    configs = [
-        training_config(
-            data,
-            log,
-            task,
-            schedule={"max_epochs": 2, "batch_size": 2, "val_interval": 2},
-            **changes,
-        )
-        for log in (undisturbed, killed)
-    ]
+    schedule = {"max_epochs": 2, "batch_size": 2, "val_interval": 2, **changes.get("schedule", {})}
+    changes = {**changes, "schedule": schedule}
+    configs = [training_config(data, log, task, **changes) for log in (undisturbed, killed)]
     how = arguments(precision=precision)
     run(configs[0], how)
     n_steps = len(step_losses(undisturbed)) // 2

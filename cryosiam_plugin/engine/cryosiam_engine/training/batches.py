@@ -35,12 +35,16 @@ class TrainingData(LightningDataModule):
         The samples.
     on_gpu
         Then workers prepare batches while the GPU computes.
+    first_epoch
+        The one that the training goes on with.
     """
 
-    def __init__(self, config: TrainConfig, sets: TrainingSets, *, on_gpu: bool) -> None:
+    def __init__(
+        self, config: TrainConfig, sets: TrainingSets, *, on_gpu: bool, first_epoch: int = 0
+    ) -> None:
         super().__init__()
         self._config, self.sets = config, sets
-        self._on_gpu = on_gpu
+        self._on_gpu, self._first_epoch = on_gpu, first_epoch
 
     def check(self, n_processes: int) -> None:
         """Refuse samples that are too few for so many processes.
@@ -70,7 +74,7 @@ class TrainingData(LightningDataModule):
         """Batches of one epoch; what does not fill a batch is left out."""
         n_samples = len(self.sets.training)  # type: ignore[arg-type]
         size = self._config.schedule.batch_size
-        order = TrainingOrder(n_samples, size, self._rank, self._processes)
+        order = TrainingOrder(n_samples, size, self._rank, self._processes, self._first_epoch)
         return DataLoader(self.sets.training, sampler=order, drop_last=True, **self._options())
 
     def val_dataloader(self) -> DataLoader[Any]:

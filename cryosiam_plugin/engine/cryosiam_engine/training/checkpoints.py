@@ -6,6 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,15 @@ class KeepModels(Callback):
             raise output_error(error, path) from error
 
 
-def checkpoint_to_resume(log_dir: Path, description: Mapping[str, Any]) -> Path | None:
+@dataclass(frozen=True)
+class Resumed:
+    """A checkpoint to go on from, and how many epochs it has behind it."""
+
+    path: Path
+    n_epochs: int
+
+
+def checkpoint_to_resume(log_dir: Path, description: Mapping[str, Any]) -> Resumed | None:
     """The checkpoint to go on from, looked through for anything but plain data.
 
     Parameters
@@ -160,7 +169,7 @@ def checkpoint_to_resume(log_dir: Path, description: Mapping[str, Any]) -> Path 
 
     Returns
     -------
-    Path or None
+    Resumed or None
         None where there is none yet: the training begins.
 
     Raises
@@ -175,7 +184,8 @@ def checkpoint_to_resume(log_dir: Path, description: Mapping[str, Any]) -> Path 
         return None
     content = unpickle(path)
     before = plain(content.get("hyper_parameters"))
-    if "optimizer_states" not in content or not isinstance(before, dict):
+    n_epochs = _epochs_behind(content)
+    if "optimizer_states" not in content or not isinstance(before, dict) or n_epochs is None:
         raise CheckpointError(
             f"{path} is no checkpoint that a training can go on from.",
             remedy="Set continue_training to False; to start from this model, set "
@@ -188,7 +198,15 @@ def checkpoint_to_resume(log_dir: Path, description: Mapping[str, Any]) -> Path 
             remedy="Go on with the same settings; to train this model in another way, set "
             f"pretrained_model to {models_folder(log_dir) / BEST} and another log_dir.",
         )
-    return path
+    return Resumed(path, n_epochs)
+
+
+def _epochs_behind(checkpoint: Mapping[str, Any]) -> int | None:
+    """Whole epochs, as Lightning counts them; None where it has counted nothing."""
+    value = plain(checkpoint.get("loops"))
+    for name in ("fit_loop", "epoch_progress", "current", "processed"):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, int) else None
 
 
 def _differences(before: Any, now: Any, place: tuple[str, ...] = ()) -> list[str]:

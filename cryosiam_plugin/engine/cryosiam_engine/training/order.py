@@ -25,12 +25,17 @@ class TrainingOrder(Sampler[SampleKey]):
         Of one process.
     rank, world_size
         Which process this is, and of how many.
+    first_epoch
+        The one that a training goes on with. Workers begin to read it before anybody has chosen
+        an epoch.
     """
 
-    def __init__(self, n_samples: int, batch_size: int, rank: int, world_size: int) -> None:
+    def __init__(
+        self, n_samples: int, batch_size: int, rank: int, world_size: int, first_epoch: int = 0
+    ) -> None:
         self._batch_size, self._rank, self._world = batch_size, rank, world_size
         self._n_steps = n_samples // (batch_size * world_size)
-        self._epoch = 0
+        self._epoch = first_epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch (from 0) that the next iteration is about."""

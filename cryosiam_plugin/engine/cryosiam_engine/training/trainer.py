@@ -22,6 +22,7 @@ from cryosiam_engine.training.checkpoints import (
     BEST,
     LAST,
     KeepModels,
+    Resumed,
     checkpoint_to_resume,
     models_folder,
 )
@@ -106,9 +107,10 @@ def train(config: TrainConfig, options: TrainingOptions, status: Status) -> Trai
     status.device, status.precision = str(device), precision
     split = _split(config)
     volumes = training_volumes(config, split)
-    data = TrainingData(config, training_sets(config, *volumes), on_gpu=device.type == "cuda")
+    sets, on_gpu = training_sets(config, *volumes), device.type == "cuda"
     start = starting_network(config)
     resume = _checkpoint_to_resume(config, start, volumes)
+    data = TrainingData(config, sets, on_gpu=on_gpu, first_epoch=resume.n_epochs if resume else 0)
     stopping = StopOnRequest(log_dir)
     models = KeepModels(log_dir, stopping, config.schedule.early_stopping)
     report = Report(status_folder(log_dir, config.command), status, models)
@@ -126,7 +128,7 @@ def train(config: TrainConfig, options: TrainingOptions, status: Status) -> Trai
         module = training_module(config, start)
         if trainer.world_size > 1 and device.type == "cpu":
             synchronise(module)
-        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+        trainer.fit(module, data, ckpt_path=resume.path if resume else None, weights_only=True)
     folder, n_epochs = models_folder(log_dir), models.n_epochs
     return TrainingResult(folder / BEST, folder / LAST, stopping.requested, n_epochs, models.best)
 
@@ -164,11 +166,14 @@ def _checkpoint_to_resume(
     config: TrainConfig,
     start: StartingNetwork,
     volumes: tuple[list[TrainingVolume], list[TrainingVolume]],
-) -> Path | None:
+) -> Resumed | None:
     resume, log_dir = None, config.prediction_folder
     if config.continue_training:
         resume = checkpoint_to_resume(log_dir, start.hyper_parameters)
-        logger.info("Going on from %s." if resume else "A new training in %s.", resume or log_dir)
+        if resume is None:
+            logger.info("A new training in %s.", log_dir)
+        else:
+            logger.info("Going on from %s, after epoch %d.", resume.path, resume.n_epochs)
     if resume is None:
         check_not_replaced(config)
     else:
