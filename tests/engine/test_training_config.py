@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,13 @@ import numpy as np
 import pytest
 import yaml
 from cryosiam_engine.cli import main
+from cryosiam_engine.config import loading
+from cryosiam_engine.config.keys import KNOWN_KEYS, WITHOUT_EFFECT
 from cryosiam_engine.config.loading import load_config
 from cryosiam_engine.config.train import SemanticTrainConfig, TrainConfig
+from cryosiam_engine.config.training import DistanceMapsConfig, GroundTruthConfig, PatchesConfig
 from cryosiam_engine.volume import read_volume
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from training_runs import training_values, write_training_data
 
 #: As the tutorial of CryoSiam has it.
@@ -200,3 +205,70 @@ def test_from_labels_to_a_prediction_with_one_file(tmp_path: Path) -> None:
     assert min(n_patches.values()) > 3
     with h5py.File(tmp_path / "predictions" / "TS_1_preds.h5") as predicted:
         assert predicted["labels"].shape == given.shape
+
+
+# ---- the documentation --------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "training.md"
+#: Of the predictions that the same file is for.
+NOT_OF_TRAININGS = {"test_files"}
+
+
+def keys_of_trainings() -> dict[str, str]:
+    """Every key of the training commands, and its default as a configuration would have it."""
+    found: dict[str, str] = {}
+    configs = (TrainConfig, GroundTruthConfig, DistanceMapsConfig, PatchesConfig)
+    for config in configs:
+        for key, field in loading._fields_by_key(config).items():
+            is_section = isinstance(field.annotation, type) and issubclass(
+                field.annotation, BaseModel
+            )
+            if not is_section and ".".join(key) not in NOT_OF_TRAININGS:
+                default = "" if field.is_required() else written(field.default)
+                found.setdefault(".".join(key), default)
+    found["temp_dir"] = "null"
+    return found | {".".join(key): "" for key in WITHOUT_EFFECT}
+
+
+def written(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, tuple):
+        return str([*value])
+    if isinstance(value, float):
+        return f"{value:.5f}".rstrip("0").rstrip(".")
+    return str(value)
+
+
+def test_the_page_has_all_keys_with_their_defaults() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \| ([^|]*?) ?\|", PAGE.read_text(encoding="utf-8"), re.M)
+    told = dict(rows)
+    assert len(rows) == len(told), "a key is there twice"
+    known = keys_of_trainings()
+    assert told.keys() - known.keys() == set()
+    assert known.keys() - told.keys() == set()
+    assert {key: told[key].strip() for key in known} == known
+
+
+def test_all_keys_are_known() -> None:
+    for key in keys_of_trainings():
+        *section, name = key.split(".")
+        assert name in KNOWN_KEYS[tuple(section)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_keys_without_effect_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, command: str
+) -> None:
+    caplog.set_level(logging.INFO, "cryosiam_engine")
+    text = TUTORIAL.replace("filtering: null", "filtering: all").replace(
+        "selected_labels: null", "selected_labels: [3]"
+    )
+    path = tmp_path / "train.yaml"
+    path.write_text(text)
+    load_config(path, command)
+    assert "no effect" not in caplog.text
+    path.write_text(text.replace("cache_rate: 0", "cache_rate: 0.5"))
+    load_config(path, command)
+    assert "hyper_parameters.cache_rate (line 5" in caplog.text
+    assert "has no effect: patches are read" in caplog.text

@@ -78,6 +78,13 @@ KNOWN_KEYS: dict[KeyPath, frozenset[str]] = {
     ),
 }
 
+#: Keys of CryoSiam's trainings that have no effect on this engine's, and why.
+WITHOUT_EFFECT: dict[KeyPath, str] = {
+    ("hyper_parameters", "cache_rate"): "patches are read when they are needed, nothing is cached",
+    ("hyper_parameters", "replace_rate"): "patches are read when they are needed, none is replaced",
+    ("parameters", "data", "remove_empty_patches"): "remove_only_background is what leaves patches out",
+}
+
 #: Misspelt in a configuration of CryoSiam's own tutorial, so users have it in their files.
 PUBLISHED_MISSPELLINGS: dict[KeyPath, str] = {
     ("parameters", "network", "out_chanels"): "out_channels",

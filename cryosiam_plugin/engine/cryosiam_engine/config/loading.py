@@ -25,13 +25,19 @@ from cryosiam_engine.config.denoising import DenoiseConfig
 from cryosiam_engine.config.embedding_map import EmbeddingMapConfig
 from cryosiam_engine.config.embeddings import CenterEmbeddingsConfig, EmbeddingsConfig
 from cryosiam_engine.config.instances import InstanceConfig, InstanceFilterConfig
-from cryosiam_engine.config.keys import KNOWN_KEYS, correct_published_misspellings, validate_keys
+from cryosiam_engine.config.keys import (
+    KNOWN_KEYS,
+    WITHOUT_EFFECT,
+    correct_published_misspellings,
+    validate_keys,
+)
 from cryosiam_engine.config.semantic import CentersConfig, PostprocessingConfig, SemanticConfig
 from cryosiam_engine.config.train import SemanticTrainConfig, TrainConfig
 from cryosiam_engine.config.training import (
     DistanceMapsConfig,
     GroundTruthConfig,
     PatchesConfig,
+    TrainingConfig,
 )
 from cryosiam_engine.config.yaml_file import KeyPath, YamlDocument, read_yaml
 from cryosiam_engine.errors import ConfigurationError
@@ -111,10 +117,25 @@ def load_config(path: str | Path, command: str) -> RunConfig:
     fields = _fields_by_key(model)
     for key in sorted(document.lines.keys() - fields.keys() - KNOWN_KEYS.keys()):
         logger.debug("%s: %s has no effect on %s.", document.path, ".".join(key), command)
+    if issubclass(model, TrainingConfig):
+        _tell_of_keys_without_effect(document)
     try:
         return model.model_validate(_without_nulls(document.values, ()))
     except ValidationError as error:
         raise _configuration_error(error, fields, document) from None
+
+
+def _tell_of_keys_without_effect(document: YamlDocument) -> None:
+    """Of the original's keys, those that are understood and yet do nothing here."""
+    for key, reason in WITHOUT_EFFECT.items():
+        if _value_at(document.values, key):
+            logger.info(
+                "%s: %s%s has no effect: %s.",
+                document.path,
+                ".".join(key),
+                document.where(key),
+                reason,
+            )
 
 
 def _without_nulls(values: dict[str, Any], section: KeyPath) -> dict[str, Any]:
