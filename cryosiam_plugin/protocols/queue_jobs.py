@@ -8,7 +8,15 @@ from typing import Any, Mapping, Sequence
 
 from cryosiam_plugin.launcher import VISIBLE_GPUS
 from cryosiam_plugin.protocols.queue_commands import QueueCommands
-from cryosiam_plugin.slurm_core import TaskEnd, Words, judge_end, last_words, remedy
+from cryosiam_plugin.slurm_core import (
+    TaskEnd,
+    Words,
+    advice,
+    judge_end,
+    last_words,
+    refusal,
+    remedy,
+)
 
 #: As our template for Slurm has it at the beginning and at the end of a job's log.
 _BEGINNING, _EXIT_CODE = r"Job \d+ on \S+", r"ended with exit code (\d+)"
@@ -31,7 +39,8 @@ _BY_SIGNAL = 128
 _ORDERLY = ("COMPLETED", "FAILED")
 #: What Slurm gave a job, of which each of its processes must take a part only.
 _SHARED = ("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU", "SLURM_CPUS_PER_TASK")
-#: In Scipion's words for a job that has gone.
+#: In Scipion's words for a job that was not taken, and for one that has gone.
+_NOT_TAKEN = "problem submitting this protocol"
 _JOB_IS_GONE = "not found running on the queue engine"
 
 
@@ -126,7 +135,11 @@ def gpus_of_step(slot: Sequence[int], environ: Mapping[str, str]) -> str | None:
 
 
 def explained_failure(protocol: Any, message: str) -> str:
-    """Add to Scipion's message about a protocol's job that has gone what the job's log says."""
+    """Add to Scipion's message about a protocol's job why that was not taken, or has gone."""
+    if _NOT_TAKEN in (message or ""):
+        error = refusal("sbatch", message)
+        again = "The queue did not answer: try again." if error.passing else ""
+        return f"{message} {advice(error, QUESTIONS)}{again}".strip()
     if _JOB_IS_GONE not in (message or ""):
         return message
     found = re.search(r"JOB ID (\d+)", message)

@@ -142,3 +142,19 @@ def test_two_steps_in_one_job_share_its_memory_and_cpus():
     assert queue_jobs.shares_of_job(job, "3") == shares
     assert queue_jobs.shares_of_job(job, "2,3") == {}
     assert queue_jobs.shares_of_job(job, None) == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("invalid partition specified: gup", "See 'Submit to queue'."),
+        ("Munge encode failed: no such socket", "did not answer: try again."),
+    ],
+)
+def test_a_protocol_that_the_queue_does_not_take_says_why(said, told):
+    message = (
+        "There was a problem submitting this protocol to the queue engine: "
+        f"['', 'sbatch: error: {said}']"
+    )
+    assert queue_jobs.explained_failure(None, message).startswith(message)
+    assert queue_jobs.explained_failure(None, message).endswith(told)
