@@ -195,25 +195,6 @@ def cancel_job(pattern):
 
 
 @pytest.mark.usefixtures("turn")
-def test_each_step_a_job(engine_python, models, queue):
-    """A job that is cancelled behind Scipion's back is a failed tomogram with its reason."""
-    project = Project("slurmsteps", engine_python)
-    imported = project.import_tomograms(tomograms(3, LARGER))
-    protocol = queued(project, imported, models, {**queue, "QUEUE_FOR_JOBS": "Y"})
-    project.launch(protocol, wait=False)
-    wait_for(lambda: state_of(protocol, "TS_01") == "running", "the first tomogram")
-    script = next(Path(protocol._getLogsPath()).glob("*.job"))
-    assert "--gres" not in script.read_text()
-    cancel_job("scipion-")
-    project.finished(protocol)
-    failed = protocol.failedTomograms.getFirstItem()
-    assert protocol.failedTomograms.getSize() == 1
-    assert "cancelled" in failed._failure.get()
-    assert protocol.denoisedTomograms.getSize() == 2
-    assert jobs() == []
-
-
-@pytest.mark.usefixtures("turn")
 def test_the_whole_protocol_a_job(engine_python, models, queue):
     """Whose job ends before its time says why, Stop ends it, and Continue goes on."""
     project = Project("slurmqueue", engine_python)

@@ -137,7 +137,7 @@ def test_other_parameters_end_the_array(project, imported, models, at_home):  # 
 
 
 def test_tomograms_that_come_in_later_are_further_arrays(project, models):  # noqa: F811
-    coming = project.import_tomograms(tomograms(3, LARGER))
+    coming = project.import_tomograms(tomograms(3))
     source = coming.Tomograms
     items = [item.clone() for item in source.iterItems()]
     source.close()

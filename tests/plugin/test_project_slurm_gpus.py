@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from scipion_projects import Project, model, said, wait_for
+from scipion_projects import Project, model, said, volumes, wait_for
 from test_project_slurm import (  # noqa: F401 - fixtures
     ARRAY,
     array_jobs,
@@ -17,6 +20,10 @@ from test_project_slurm import (  # noqa: F401 - fixtures
     turn,
 )
 from watched_engine import watched_engine
+from workflow_roads import ARRAY as ARRAY_ROAD
+from workflow_roads import STEPS, take_road
+
+sys.path.append(str(Path(__file__).parents[1] / "containers"))
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.usefixtures("turn")]
 
@@ -49,6 +56,23 @@ def denoising(project, imported, models):  # noqa: F811
     return project.new(ProtCryosiamDenoise, inputTomograms=(imported, "Tomograms"), **values)
 
 
+@pytest.fixture(scope="module")
+def at_home(project, imported, models):  # noqa: F811
+    """What comes out without Slurm."""
+    from cryosiam_plugin.protocols import ProtCryosiamDenoise
+
+    tomograms_here = {"inputTomograms": (imported, "Tomograms")}
+    protocol = project.run(ProtCryosiamDenoise, **tomograms_here, **model(models, "denoising"))
+    return volumes(protocol.denoisedTomograms)
+
+
+def check_results(protocol, at_home):
+    found = volumes(protocol.denoisedTomograms)
+    assert sorted(found) == sorted(at_home) == ["TS_01", "TS_02"]
+    for ts_id, volume in at_home.items():
+        np.testing.assert_allclose(found[ts_id], volume, atol=1e-5)
+
+
 def test_a_gpu_that_was_asked_for_and_is_missed_is_an_error(project, denoising):
     """Here is no CUDA: the engine must not take a CPU for a week instead."""
     for name, value in {**ARRAY, "slurmRetries": 0}.items():
@@ -67,7 +91,9 @@ def test_a_gpu_that_was_asked_for_and_is_missed_is_an_error(project, denoising):
     assert "2 failed (2 no working GPU)" in "\n".join(denoising.summary())
 
 
-def test_two_processes_in_one_job_have_a_gpu_each(project, denoising, engine_python, tmp_path):
+def test_two_processes_in_one_job_have_a_gpu_each(
+    project, denoising, at_home, engine_python, tmp_path
+):
     denoising.gpuList.set("0,1")
     denoising._useQueue.set(True)
     answers = {"JOB_CPUS": "2", "JOB_MEMORY": "1300M", "JOB_TIME": "20", "QUEUE_FOR_JOBS": "no"}
@@ -80,5 +106,29 @@ def test_two_processes_in_one_job_have_a_gpu_each(project, denoising, engine_pyt
         ("0", "0,1"),
         ("1", "0,1"),
     ]
-    assert sorted(denoising.denoisedTomograms.getTSIds()) == ["TS_01", "TS_02"]
+    check_results(denoising, at_home)
     wait_for(lambda: not jobs(), "the job's end", 60)
+
+
+@pytest.mark.container
+@pytest.mark.parametrize("road", [ARRAY_ROAD, STEPS])
+def test_an_engine_in_the_container_sees_its_gpu_only(
+    project, denoising, at_home, engine_python, tmp_path, monkeypatch, road
+):
+    """In there CUDA_VISIBLE_DEVICES is what Slurm gave, and results are those of home."""
+    import container_builds
+
+    monkeypatch.setenv("CRYOSIAM_RUNTIME", "apptainer")
+    monkeypatch.setenv("CRYOSIAM_SIF", str(container_builds.sif()))
+    take_road(denoising, road, use_gpu=True)
+    with watched_engine(engine_python, tmp_path, in_container=True) as watch:
+        project.launch(denoising, wait=False)
+        project.finished(denoising)
+    watch.check()
+    seen = watch.seen()
+    assert sorted(stem for one in seen for stem in one["stems"]) == ["TS_01", "TS_02"]
+    assert all(one["visible"] == one["given"] in ("0", "1") for one in seen)
+    check_results(denoising, at_home)
+    for path in Path(denoising._getExtraPath("predictions", "status")).glob("TS_*.json"):
+        assert json.loads(path.read_text())["origin"]["image"] is not None
+    wait_for(lambda: not jobs(), "the jobs' end", 60)

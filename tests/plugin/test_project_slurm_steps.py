@@ -10,6 +10,7 @@ import pytest
 from scipion_projects import Project, kill, outputs_of, processes_of, said, state_of, wait_for
 from test_project_slurm import (  # noqa: F401 - fixtures
     LARGER,
+    cancel_job,
     jobs,
     models,
     queue,
@@ -70,13 +71,20 @@ def no_munge(tmp_path, monkeypatch):
     return away
 
 
-def test_munge_is_away_when_steps_are_submitted(project, denoising, no_munge):
+def test_munge_is_away_at_submission_and_a_job_is_cancelled(project, denoising, no_munge):
+    """Behind Scipion's back: a failed tomogram with its reason, and no failed protocol."""
     project.launch(denoising, wait=False)
     wait_for(lambda: "The queue takes no job now" in said(denoising), "a refusal")
     no_munge.unlink()
+    wait_for(lambda: state_of(denoising, "TS_01") == "running", "the first tomogram")
+    [script] = [path for path in scripts(denoising) if "TS_01.mrc" in path.read_text()]
+    cancel_job(f"{script.stem}-")
     project.finished(denoising)
-    assert denoising.denoisedTomograms.getTSIds() == IDS, said(denoising)
-    assert not hasattr(denoising, "failedTomograms")
+    assert denoising.failedTomograms.getTSIds() == ["TS_01"], said(denoising)
+    reason = denoising.failedTomograms.getFirstItem()._failure.get()
+    assert "cancelled" in reason
+    assert "_Continue_ computes it after all" in reason
+    assert sorted(denoising.denoisedTomograms.getTSIds()) == IDS[1:]
     assert len(scripts(denoising)) == 3
     assert jobs() == []
 
