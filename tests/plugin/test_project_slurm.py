@@ -73,9 +73,10 @@ def tomograms(number, *shape):
 
 
 def jobs():
-    """What has not ended."""
+    """What of Scipion's has not ended; others may share the cluster."""
     words = ["squeue", "--noheader", "--format=%j %T"]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.split("\n")[:-1]
+    lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split("\n")
+    return [line for line in lines if line.startswith(("scipion-", "cryosiam-"))]
 
 
 def array_jobs(protocol):
