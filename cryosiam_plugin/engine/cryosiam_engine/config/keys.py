@@ -82,7 +82,11 @@ KNOWN_KEYS: dict[KeyPath, frozenset[str]] = {
 WITHOUT_EFFECT: dict[KeyPath, str] = {
     ("hyper_parameters", "cache_rate"): "patches are read when they are needed, nothing is cached",
     ("hyper_parameters", "replace_rate"): "patches are read when they are needed, none is replaced",
-    ("parameters", "data", "remove_empty_patches"): "remove_only_background is what leaves patches out",
+    (
+        "parameters",
+        "data",
+        "remove_empty_patches",
+    ): "remove_only_background is what leaves patches out",
 }
 
 #: Misspelt in a configuration of CryoSiam's own tutorial, so users have it in their files.
