@@ -133,6 +133,17 @@ def test_how_the_controller_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyP
         programs.SlurmPrograms().still_there("7")
 
 
+def test_what_slurm_has_forgotten_is_cancelled_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten = "echo 'scancel: error: Kill job error on job id 7_0: Invalid job id specified' >&2"
+    stand_ins(tmp_path, monkeypatch, scancel=f"{forgotten}; exit 1")
+    programs.SlurmPrograms().cancel(["7_0"])
+    stand_ins(tmp_path, monkeypatch, scancel="echo 'Socket timed out' >&2; exit 1")
+    with pytest.raises(SlurmError):
+        programs.SlurmPrograms().cancel(["7_0"])
+
+
 def test_a_question_without_an_answer_is_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

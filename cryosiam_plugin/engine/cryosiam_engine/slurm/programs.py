@@ -91,10 +91,15 @@ class SlurmPrograms:
             When there is no answer. Jobs that have ended already are no error.
         """
         ids = list(job_ids)
-        if ids:
-            _run(["scancel", "--quiet", *ids])
-        if name:
-            _run(["scancel", "--quiet", f"--user={os.getuid()}", f"--name={name}"])
+        which = [ids] if ids else []
+        which += [[f"--user={os.getuid()}", f"--name={name}"]] if name else []
+        for words in which:
+            try:
+                _run(["scancel", "--quiet", *words])
+            except SlurmError as error:
+                # Some versions complain of what Slurm has forgotten; the others are cancelled.
+                if not re.search("invalid job id", error.message, re.IGNORECASE):
+                    raise
 
     def largest_array(self) -> int:
         """Tasks that an array of this cluster may have; 1000, Slurm's default, if it won't say."""
