@@ -59,7 +59,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tomogram", type=Path, required=True)
     parser.add_argument("--picks", type=Path, required=True)
-    parser.add_argument("--threshold", type=float, default=0.7)
+    parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent)
     parser.add_argument("--learn-from", choices=["left", "right"], action="append")
     options = parser.parse_args()
