@@ -85,8 +85,9 @@ def _as_builder(user: str) -> Path:
         if subprocess.run(["id", user], capture_output=True).returncode:
             run("useradd", "--system", "--create-home", user)
         for file in map(Path, ("/etc/subuid", "/etc/subgid")):
-            if f"{user}:" not in file.read_text():
-                with file.open("a") as stream:
+            with file.open("a+") as stream:
+                stream.seek(0)
+                if not any(line.startswith(f"{user}:") for line in stream):
                     stream.write(f"{user}:{SUBORDINATE_IDS}\n")
     home = Path(f"~{user}").expanduser()
     program = FOLDER / "apptainer-as-user"
