@@ -20,13 +20,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MEGABYTE = 1e6
 
 
-def measured(build: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of wall and CPU time of a build and of all programs that it starts."""
+def measured(build: Callable[[], object]) -> tuple[object, float, float]:
+    """What a build made; seconds of wall and CPU time of it and of all programs that it starts."""
     began, before = time.perf_counter(), os.times()
-    build()
+    made = build()
     after = os.times()
-    used = sum(after[:4]) - sum(before[:4])
-    return time.perf_counter() - began, used
+    return made, time.perf_counter() - began, sum(after[:4]) - sum(before[:4])
 
 
 def size_of(path: Path) -> int:
@@ -50,25 +49,19 @@ def main() -> None:
     import container_sources
 
     container_builds.install_apptainer()
-    steps: dict[str, tuple[Callable[[], object], Callable[[], Path] | None]] = {
-        "base: minimal Debian 12 with Python": (container_sources.base, container_sources.base),
-        "download of the pinned packages": (container_sources.wheels, container_sources.wheels),
-        "the plugin's wheel": (container_sources.installed_wheel, None),
-        "SIF by Scipion's installer, with its own test": (
-            container_builds.sif,
-            container_builds.sif,
-        ),
-        "OCI image by buildah, with its base": (container_builds.image, None),
-        "SIF from the OCI image (`docker-archive`)": (
-            container_builds.converted,
-            container_builds.converted,
-        ),
+    steps: dict[str, Callable[[], object]] = {
+        "base: minimal Debian 12 with Python": container_sources.base,
+        "download of the pinned packages": container_sources.wheels,
+        "the plugin's wheel, installed": container_sources.installed_wheel,
+        "SIF by Scipion's installer, with its own test": container_builds.sif,
+        "OCI image by buildah, with its base": container_builds.image,
+        "SIF from the OCI image (`docker-archive`)": container_builds.converted,
     }
     print("| step | wall, s | CPU, s | MB | load before |\n|---|---|---|---|---|")
-    for name, (build, result) in steps.items():
+    for name, build in steps.items():
         load = os.getloadavg()[0]
-        wall, cpu = measured(build)
-        size = f"{size_of(result()) / MEGABYTE:,.0f}" if result else ""
+        made, wall, cpu = measured(build)
+        size = f"{size_of(made) / MEGABYTE:,.0f}" if isinstance(made, Path) else ""
         print(f"| {name} | {wall:.0f} | {cpu:.0f} | {size} | {load:.1f} |", flush=True)
 
 
