@@ -327,17 +327,26 @@ def test_ctrl_c_ends_with_a_sentence(
     config = str(write_config("denoising"))  # type: ignore[operator]
     words = [sys.executable, "-m", "cryosiam_engine.cli", "slurm", "denoise_predict"]
     process = subprocess.Popen(
-        [*words, "--config_file", config], stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        [*words, "--config_file", config],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        # What a shell starts in the background ignores Ctrl-C, and so do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr
     said = []
-    for line in process.stderr:
-        said.append(line)
-        if "running 3" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    said += process.stderr.readlines()
-    assert process.wait(60) == 130
+    try:
+        for line in process.stderr:
+            said.append(line)
+            if "running 3" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    said += rest.splitlines()
+    assert process.returncode == 130
     assert "Traceback" not in "".join(said)
     assert "The array goes on" in said[-1]
     assert f"slurm follow|cancel {tmp_path / 'out' / 'slurm'}" in said[-1]
