@@ -180,7 +180,8 @@ def converted() -> Path:
 
 def _forget_image() -> None:
     if subprocess.run(["buildah", "inspect", IMAGE], capture_output=True).returncode == 0:
-        run("buildah", "rmi", IMAGE)
+        # With the containers that tests which were killed have left.
+        run("buildah", "rmi", "--force", IMAGE)
 
 
 def _install_buildah() -> None:
