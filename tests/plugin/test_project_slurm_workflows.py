@@ -27,6 +27,7 @@ from workflow_roads import (
     PROTOCOL,
     STEPS,
     RoadWorkflow,
+    differences,
     objects_of,
     results_of,
     scripts_of,
@@ -119,7 +120,8 @@ def test_scipion_knows_the_same_of_every_item(journey, home) -> None:
     """Outputs and their items: coordinates, ids, scores, classes, sizes; and nothing failed."""
     for member in journey.roads:
         here, there = objects_of(home[member]), objects_of(journey[member])
-        assert there == here, said(journey[member])
+        different = differences(here, there)
+        assert not different, f"{member}: {different}\n{said(journey[member])}"
         assert here
         assert "failedTomograms" not in here
 

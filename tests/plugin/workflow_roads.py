@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,24 @@ def _content(path: Path) -> bytes:
 def objects_of(protocol: Any) -> dict[str, Any]:
     """What Scipion knows of every output and its items, in an order that is theirs alone."""
     return {name: _described(output) for name, output in protocol.iterOutputAttributes()}
+
+
+def differences(here: dict[str, Any], there: dict[str, Any]) -> list[str]:
+    """What is in one of two answers of :func:`objects_of` only; of many items the first ones."""
+    found = [f"{name}: one has no such output" for name in {*here} ^ {*there}]
+    for name in {*here} & {*there}:
+        one, other = here[name], there[name]
+        if one == other:
+            continue
+        if not isinstance(one, tuple) or one[:3] != other[:3]:
+            found.append(f"{name}: {str(one)[:300]} and {str(other)[:300]}")
+            continue
+        items, others = Counter(one[3]), Counter(other[3])
+        only = [sorted((a - b).elements()) for a, b in ((items, others), (others, items))]
+        found.append(
+            f"{name}: {len(only[0])} and {len(only[1])} items only: {only[0][:1]} {only[1][:1]}"
+        )
+    return found
 
 
 def _described(output: Any) -> Any:
