@@ -96,8 +96,9 @@ def test_a_policy_that_forbids_the_job_is_told_at_once(tmp_path: Path, queue: Qu
     assert all(failure.is_final for failure in scene.run.journal.failures.values())
 
 
+@pytest.mark.parametrize("is_cancelled", [False, True])
 def test_a_refusal_for_now_is_seen_by_whoever_looks(
-    tmp_path: Path, queue: Queue, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, queue: Queue, caplog: pytest.LogCaptureFixture, is_cancelled: bool
 ) -> None:
     said = f"sbatch: error: AssocGrpSubmitJobsLimit\n{FAILED}{POLICY}"
     queue.refuses = [refusal("sbatch", said) for _ in range(2)]
@@ -109,6 +110,10 @@ def test_a_refusal_for_now_is_seen_by_whoever_looks(
         assert "AssocGrp" in SlurmRun.open(tmp_path / "run", queue).journal.refusal
     assert caplog.text.count("AssocGrp") == 1
     assert scene.run.journal.submissions[0].state == "planned"  # Slurm said no: it has no such job
+    if is_cancelled:
+        scene.run.cancel()
+        assert scene.poll().progress.refusal == ""
+        return
     assert scene.poll(31).progress.refusal == ""
     assert list(queue.jobs) == ["run-1"]
 
@@ -184,6 +189,12 @@ def test_the_cluster_takes_smaller_arrays_than_it_said(tmp_path: Path, queue: Qu
     for _ in range(4):
         scene.poll(31)
     assert [len(scene.plan(n).tasks) for n in range(1, len(queue.jobs) + 1)] == [3, 2, 2, 2]
+
+
+def test_no_array_at_all_is_allowed(tmp_path: Path, queue: Queue) -> None:
+    queue.refuses = [refusal("sbatch", f"{FAILED}Invalid job array specification")]
+    with pytest.raises(SlurmError, match="MaxArraySize"):
+        Scene(tmp_path, 1, queue).poll()
 
 
 def test_a_crash_while_an_array_is_divided_loses_nothing(

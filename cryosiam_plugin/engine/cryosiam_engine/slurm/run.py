@@ -216,6 +216,7 @@ class SlurmRun:
         self._give_up_planned(CANCELLED, "The run was cancelled before this was submitted.")
 
     def _give_up_planned(self, reason: str, text: str) -> None:
+        self.journal.refusal = ""
         for submission in self.journal.active:
             if submission.state == PLANNED:
                 submission.state = SETTLED

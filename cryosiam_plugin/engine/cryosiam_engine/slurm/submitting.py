@@ -84,6 +84,8 @@ class Offers:
 
     def _halve(self, error: SlurmError) -> None:
         first = next(one for one in self._run.journal.active if one.state == PLANNED)
+        if first.n_tasks == 1 and error.limit == TOO_LARGE:
+            raise error
         if first.n_tasks == 1:
             raise SlurmError(
                 f"{error.message} There are no other jobs of yours, and this is a single task.",
