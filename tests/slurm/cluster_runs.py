@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from cryosiam_engine.slurm.follower import Follower, Poll
 from cryosiam_engine.slurm.journal import Journal
@@ -16,10 +18,12 @@ from cryosiam_engine.slurm.run import SlurmRun
 from cryosiam_engine.slurm.settings import JobSettings
 
 STAND_IN = Path(__file__).with_name("stand_in_engine.py")
+#: What a drill waits for.
+Condition = Callable[[], object]
 
 
 class Cluster:
-    """A run of the stand-in engine on the real Slurm, followed by the test."""
+    """A run on the real Slurm, followed by the test; the engine is a stand-in by default."""
 
     def __init__(self, place: Path, deeds: dict[str, str], **journal: object) -> None:
         self.place = place
@@ -39,13 +43,15 @@ class Cluster:
         self.run = SlurmRun.create(place / "run", Journal(**values), items)
         self.follower = Follower(self.run, grace=3)
         self.done: list[str] = []
+        self.is_over = False
 
     def poll(self) -> Poll:
         poll = self.follower.poll()
         self.done += poll.done
+        self.is_over = poll.is_over
         return poll
 
-    def until(self, what: Callable[[], object], seconds: float = 60) -> None:
+    def until(self, what: Condition, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < end, self.story()
@@ -54,13 +60,13 @@ class Cluster:
 
     def finish(self, seconds: float = 90) -> None:
         """Follow to the end; then nothing may be left behind."""
-        over: list[bool] = [False]
+        for what in self.finished():
+            self.until(what, seconds)
 
-        def is_over() -> bool:
-            over[0] = self.poll().is_over
-            return over[0]
-
-        self.until(is_over, seconds)
+    def finished(self) -> Iterator[Condition]:
+        """The same for a drill that others run beside."""
+        self.is_over = False
+        yield lambda: self.is_over
         assert self.jobs() == "", "a job was left behind"
         assert not list(self.place.rglob("*.partial-*")), "half-written files"
 
@@ -73,24 +79,33 @@ class Cluster:
     def job(self, task: int, array: int = 1) -> str:
         return f"{self.run.journal.submissions[array - 1].job_id}_{task}"
 
-    def started(self, stem: str) -> list[str]:
-        """One line for each time that the engine began with the tomogram."""
+    def script(self, array: int = 1) -> Path:
+        return self.run.array_folder(self.run.journal.submissions[array - 1]) / "job.sh"
+
+    def log(self, task: int, array: int = 1) -> str:
+        return (self.script(array).parent / "logs" / f"{task}.log").read_text()
+
+    def noted(self, stem: str) -> list[dict[str, Any]]:
+        """What the engine noted at each beginning and each end of the tomogram."""
         path = self.place / f"{stem}.started"
-        return path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    def begun(self, stem: str) -> Callable[[], object]:
-        return lambda: self.started(stem)
+    def starts(self, stem: str) -> list[dict[str, Any]]:
+        return [line for line in self.noted(stem) if "began" in line]
 
-    def starts(self, stem: str) -> list[str]:
-        return [line for line in self.started(stem) if not line.startswith("end")]
+    def ends(self, stem: str) -> list[dict[str, Any]]:
+        """Those at which it had a result."""
+        return [line for line in self.noted(stem) if line.get("interrupted") is False]
+
+    def interruptions(self, stem: str) -> int:
+        return sum(line.get("interrupted", False) for line in self.noted(stem))
+
+    def begun(self, *stems: str) -> Condition:
+        return lambda: all(self.starts(stem) for stem in stems)
 
     def node(self, stem: str) -> str:
         """Where the engine last began with the tomogram."""
-        return self.starts(stem)[-1].split(" ")[0]
-
-    def process(self, stem: str) -> int:
-        """As which process it did."""
-        return int(self.starts(stem)[-1].split(" ")[-3])
+        return str(self.starts(stem)[-1]["node"])
 
     def reasons(self) -> dict[str, str]:
         failures = self.run.journal.failures.items()

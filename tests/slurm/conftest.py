@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from cluster_runs import Cluster
-from shared_cluster import locked, running_cluster
+from shared_cluster import await_idle_nodes, locked, running_cluster
 
 
 @pytest.fixture(scope="session")
@@ -19,16 +20,31 @@ def slurm() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def place(slurm: None) -> Iterator[Path]:
+@contextmanager
+def a_place() -> Iterator[Path]:
     """A folder that any user's job may write to, with a name that scripts are afraid of."""
     with locked("turn"):  # a drill may stop the controller or a node under another's feet
+        await_idle_nodes()
         top = Path(tempfile.mkdtemp(prefix="slurm-"))
         top.chmod(0o755)
         folder = top / "it's 100%a"
         folder.mkdir()
         yield folder
         shutil.rmtree(top, ignore_errors=True)
+
+
+@pytest.fixture
+def place(slurm: None) -> Iterator[Path]:
+    """A folder of one test, which has the cluster for itself meanwhile."""
+    with a_place() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def place_of_module(slurm: None) -> Iterator[Path]:
+    """A folder of all tests of a module; only for those that need no `place`."""
+    with a_place() as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,6 +56,17 @@ def running_cluster() -> Iterator[None]:
             users.write_text(" ".join(_others(users)))
             if not users.read_text():
                 cluster("stop")
+
+
+def await_idle_nodes(seconds: float = 60) -> None:
+    """Wait until nothing is left of what others have done to the nodes, as far as that ends."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        words = ["sinfo", "--noheader", "--Node", "--format=%N", "--states=idle"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if len(set(done.stdout.split())) >= 3:
+            return
+        time.sleep(0.5)
 
 
 def engines(folder: Path) -> Iterator[psutil.Process]:

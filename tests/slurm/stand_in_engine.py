@@ -32,6 +32,11 @@ def is_done(stem: str) -> bool:
     return path.exists() and json.loads(path.read_text())["state"] == "done"
 
 
+def note(stem: str, **what: object) -> None:
+    with Path(f"{stem}.started").open("a") as file:
+        file.write(json.dumps(what) + "\n")
+
+
 def stop(number: int, frame: object) -> None:
     # Slurm asks all processes of a job, and the job's script asks its engine again.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -43,10 +48,16 @@ code = 0
 for stem, deed, attempt in plan["tasks"][int(os.environ["SLURM_ARRAY_TASK_ID"])]:
     if is_done(stem):
         continue
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    seen = f"{os.environ['SLURMD_NODENAME']} {visible} {os.getpid()} {time.time()}"
-    with Path(f"{stem}.started").open("a") as file:
-        file.write(f"{seen} {os.environ.get('SLURM_MEM_PER_NODE', '')}\n")
+    node = os.environ["SLURMD_NODENAME"]
+    note(
+        stem,
+        node=node,
+        visible=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+        given=os.environ.get("SLURM_JOB_GPUS", ""),
+        process=os.getpid(),
+        began=time.time(),
+        memory=os.environ.get("SLURM_MEM_PER_NODE", ""),
+    )
     write(stem, "running")
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     if Path(deed).is_file():
@@ -58,7 +69,7 @@ for stem, deed, attempt in plan["tasks"][int(os.environ["SLURM_ARRAY_TASK_ID"])]
             write(stem, "failed", error=error)
             code = 1
             continue
-        if word == "full" and os.environ["SLURMD_NODENAME"] == value:
+        if word == "full" and node == value:
             try:
                 Path("/dev/full").write_text("a result")
             except OSError as problem:
@@ -66,7 +77,9 @@ for stem, deed, attempt in plan["tasks"][int(os.environ["SLURM_ARRAY_TASK_ID"])]
                 write(stem, "failed", error=error)
                 code = 1
                 continue
-        if word == "sleep" or (word == "once" and attempt == 1 and not restarts):
+        if word == "deaf":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if word in ("sleep", "deaf") or (word == "once" and attempt == 1 and not restarts):
             time.sleep(float(value))
         while word == "wait" and not Path(value).exists():
             time.sleep(0.2)
@@ -75,11 +88,9 @@ for stem, deed, attempt in plan["tasks"][int(os.environ["SLURM_ARRAY_TASK_ID"])]
             held[::4096] = b"x" * len(held[::4096])
             time.sleep(30)
     except SystemExit:
-        with Path(f"{stem}.started").open("a") as file:
-            file.write(f"end {time.time()} interrupted\n")
+        note(stem, ended=time.time(), interrupted=True)
         write(stem, "failed", error={"type": "interrupted", "message": "interrupted"})
         raise
-    with Path(f"{stem}.started").open("a") as file:
-        file.write(f"end {time.time()}\n")
+    note(stem, ended=time.time(), interrupted=False)
     write(stem, "done")
 raise SystemExit(code)

@@ -18,7 +18,6 @@ from cryosiam_engine.slurm import run as run_module
 from cryosiam_engine.slurm.follower import Follower
 from cryosiam_engine.slurm.journal import Journal
 from cryosiam_engine.slurm.run import SlurmRun
-from cryosiam_engine.slurm.settings import JobSettings
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -104,17 +103,7 @@ def test_the_command_is_killed_while_it_follows(
         f"{submission.job_id} {submission.name} COMPLETED"
     }
     for stem in "ABC":
-        starts = (place / f"{stem}.started").read_text().splitlines()
-        assert len([line for line in starts if not line.startswith("end")]) == 1
-
-
-def test_the_whole_run_is_cancelled(start: Start) -> None:
-    run = start({f"TS_{n:02d}": "sleep 60" for n in range(20)}, settings=JobSettings(cap=3, cpus=1))
-    run.until(run.begun("TS_00"))
-    SlurmRun.open(run.run.folder).cancel()
-    run.finish(30)
-    assert set(run.reasons().values()) == {"cancelled"}
-    assert len(run.reasons()) == 20
+        assert (place / f"{stem}.started").read_text().count('"began"') == 1
 
 
 def test_an_ordinary_user_with_an_old_python(place: Path) -> None:

@@ -30,10 +30,10 @@ COMMON = ["--device", "cpu", "--precision", "fp32"]
 class Training:
     """A training that is submitted and followed by a process of its own."""
 
-    def __init__(self, place: Path, **environment: str) -> None:
+    def __init__(self, place: Path, *words: str, **environment: str) -> None:
         self.log_dir = place / "there"
-        words = ["slurm", "semantic_train", "--config_file", str(place / "there.yaml"), *COMMON]
-        words += ["--cpus", "1", "--mem", "1300", "--time", "20"]
+        config = ["--config_file", str(place / "there.yaml")]
+        words = ("slurm", "semantic_train", *config, *COMMON, "--cpus", "1", "--time", "20", *words)
         self.submitted = time.monotonic()
         self.command = subprocess.Popen(
             [sys.executable, "-m", "cryosiam_engine.cli", *words],
@@ -63,9 +63,13 @@ class Training:
     def log(self) -> str:
         return (self.folder / "array_001" / "logs" / "0.log").read_text()
 
+    def processes(self) -> list[psutil.Process]:
+        """The engine's, on their nodes."""
+        return list(engines(self.folder))
+
     def process(self) -> psutil.Process:
-        """The engine's, on its node; one of them, where there are several."""
-        return next(engines(self.folder))
+        """One of them, where there are several."""
+        return self.processes()[0]
 
 
 Train = Callable[..., Training]
@@ -73,11 +77,11 @@ Train = Callable[..., Training]
 
 @pytest.fixture
 def train(place: Path) -> Iterator[Train]:
-    """Start the training of ``there.yaml``; the arguments are variables of its environment."""
+    """Start the training of ``there.yaml``: further words, and variables of its environment."""
     trainings: list[Training] = []
 
-    def start(**environment: str) -> Training:
-        trainings.append(Training(place, **environment))
+    def start(*words: str, **environment: str) -> Training:
+        trainings.append(Training(place, *words, **environment))
         return trainings[-1]
 
     yield start
@@ -87,7 +91,7 @@ def train(place: Path) -> Iterator[Train]:
             main(["slurm", "cancel", str(training.log_dir)])
 
 
-def configurations(place: Path, **changes: Any) -> None:
+def configurations(place: Path, n_processes: int = 1, **changes: Any) -> None:
     """The same training ``here`` and ``there``; `changes` are parameters of the second one."""
     data = write_training_data(place / "tomograms")
     for name in ("here", "there"):
@@ -96,7 +100,7 @@ def configurations(place: Path, **changes: Any) -> None:
         # Adam would enlarge rounding in biases that a normalisation makes meaningless.
         values["hyper_parameters"] |= {"optimizer": "sgd", "lr": 0.05}
         if name == "there":
-            values["hyper_parameters"]["batch_size"] //= changes.get("nodes", 1)
+            values["hyper_parameters"]["batch_size"] //= n_processes
             values["parameters"] |= changes
         (place / f"{name}.yaml").write_text(yaml.safe_dump(values))
 
@@ -115,7 +119,7 @@ def train_here(place: Path) -> None:
 def test_a_training_goes_on_exactly_after_its_time_limit(place: Path, train: Train) -> None:
     """Slurm warns, the engine pauses, the task is queued again, the weights are the same."""
     configurations(place)
-    training = train()
+    training = train("--mem", "1300")
     training.until(training.has_learned)
     # Held, as a longer training would last; what is left is less than the warning's two minutes.
     process = training.process()
@@ -133,16 +137,29 @@ def test_a_training_goes_on_exactly_after_its_time_limit(place: Path, train: Tra
     assert same(*(weights(place / where) for where in ("here", "there")))
 
 
-def test_two_nodes_learn_as_one_process_and_go_on_after_a_warning(
+def test_two_processes_on_each_of_two_nodes_learn_as_one_and_go_on_after_a_warning(
     place: Path, train: Train
 ) -> None:
-    """Started by srun; its steps are those of one process with the same batch."""
-    configurations(place, nodes=2)
+    """Started by srun; their steps are those of one process with the same batch.
+
+    Each has its own CPUs, and sees all GPUs of its node, though they were asked for by process.
+    """
+    configurations(place, n_processes=4, nodes=2)
     # The nodes of this cluster have names that nobody can look up.
-    training = train(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo")
+    asked = ["--mem", "2600", "--processes", "2", "--gpus-per-task", "1", "--cpus", "2"]
+    training = train(*asked, MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME="lo")
     training.until(training.has_learned)
+    processes = [process.environ() for process in training.processes()]
+    names = ("SLURM_PROCID", "SLURM_NODEID", "SLURM_LOCALID", "CUDA_VISIBLE_DEVICES")
+    assert sorted(tuple(one[name] for name in names) for one in processes) == [
+        ("0", "0", "0", "0,1"),
+        ("1", "0", "1", "0,1"),
+        ("2", "1", "0", "0,1"),
+        ("3", "1", "1", "0,1"),
+    ]
+    assert {one["SLURM_CPUS_PER_TASK"] for one in processes} == {"2"}
     process = training.process()
-    process.suspend()  # each waits for the other at every step
+    process.suspend()  # each waits for the others at every step
     words = ["scancel", "--batch", "--signal=USR1", training.job]
     subprocess.run(words, check=True)
     train_here(place)
