@@ -56,7 +56,14 @@ class Project:
 
     def again(self, protocol: Any) -> Any:
         """The protocol as its own process has stored it."""
+        from pyworkflow.utils import getFileLastModificationDate
+
+        before = getFileLastModificationDate(protocol.getDbPath())
         self.scipion._updateProtocol(protocol)
+        if before != getFileLastModificationDate(protocol.getDbPath()):
+            # Written while it was read: Scipion would take what it has read for the newest, and a
+            # protocol that waits for tomograms may write no more.
+            protocol.lastUpdateTimeStamp.set(before)
         return protocol
 
     def died(self, protocol: Any) -> Any:

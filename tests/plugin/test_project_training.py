@@ -65,10 +65,15 @@ def epochs_of(protocol):
 
 
 def wait_for_epoch(protocol, number):
-    from cryosiam_plugin.protocols.training_course import read_course
+    """Wait until it can be gone on from: the curves are written before the checkpoint."""
+    from cryosiam_plugin.protocols.training_progress import training_status
+
+    def n_epochs():
+        status = training_status(log_dir(protocol))
+        return status.summary.get("epochs", 0) if status is not None else 0
 
     try:
-        wait_for(lambda: number in read_course(log_dir(protocol)).epochs, f"epoch {number}")
+        wait_for(lambda: n_epochs() >= number, f"epoch {number}")
     except TimeoutError:
         pytest.fail(said(protocol))
 
@@ -174,7 +179,8 @@ def test_killed_and_stopped_trainings_go_on(project, tomograms, masks, one_class
 
     protocol.patchSize.set(16)
     project.launch(protocol)
-    assert "parameters.data.patch_size" in project.again(protocol).getErrorMessage()
+    message = project.again(protocol).getErrorMessage()
+    assert "parameters.data.patch_size" in message, said(protocol)
     protocol.patchSize.set(32)
 
     # Masks of the same tilt series, but others.
@@ -182,7 +188,7 @@ def test_killed_and_stopped_trainings_go_on(project, tomograms, masks, one_class
     protocol.inputMasks.setExtended("tomomasks")
     project.launch(protocol)
     message = project.again(protocol).getErrorMessage()
-    assert "The masks are others" in message
+    assert "The masks are others" in message, said(protocol)
     assert "TS_01, TS_02" in message
     protocol.inputMasks.set(one_class)
     protocol.inputMasks.setExtended("tomomasks")
