@@ -14,24 +14,75 @@ from cryosiam_plugin.protocols import queue_jobs
 HOSTS = Path(cryosiam_plugin.__file__).parent / "templates" / "hosts.slurm.conf"
 
 
+ECHO = 'for word in "$@"; do echo "$word"; done'
+
+
 def submitted(tmp_path, **values):
     """What sbatch is given by the shipped configuration, for some values of a protocol's."""
+    done = submit(tmp_path, ECHO, **values)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def submit(tmp_path, script_of_sbatch, **values):
+    """Run the line of the shipped configuration with an sbatch of our own; nobody sleeps."""
     queue = HostConfig.load(str(HOSTS))["localhost"].queueSystem
     script = tmp_path / "it's a job.job"
     job = {"JOB_NAME": "7", "JOB_LOGS": "Runs/7", "JOB_SCRIPT": str(script), "JOB_COMMAND": "true"}
     every = {**queue.queuesDefault, "GPU_COUNT": 0, **job, **values}
     script.write_text(queue.getSubmitTemplate() % every)
-    sbatch = tmp_path / "sbatch"
-    sbatch.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
-    sbatch.chmod(0o755)
-    done = subprocess.run(
+    programs = {"sbatch": script_of_sbatch, "sleep": f"echo $1 >> '{tmp_path}/slept'"}
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    return subprocess.run(
         ["/bin/sh", "-c", queue.getSubmitCommand() % every],
+        cwd=tmp_path,
         env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        check=True,
     )
-    return done.stdout.splitlines()
+
+
+MUNGE = """sbatch: error: If munged is up, restart with --num-threads=10
+sbatch: error: Munge encode failed: Failed to access "/run/munge/munge.socket.2"
+sbatch: error: Batch job submission failed: Protocol authentication error"""
+AWAY = "sbatch: error: Batch job submission failed: Unable to contact slurm controller "
+
+
+@pytest.mark.parametrize(
+    ("said", "n_tries"),
+    [
+        (MUNGE, 3),
+        (f"{AWAY}(connect failure)", 3),
+        ("sbatch: error: Batch job submission failed: Connection refused", 3),
+        # The job may have been taken: a second one would work in the same folder.
+        ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", 1),
+        ("sbatch: error: Batch job submission failed: Invalid account or account/partition", 1),
+    ],
+)
+def test_who_cannot_be_reached_is_asked_again(tmp_path, said, n_tries):
+    """Twice it fails; what Slurm says on its way to a job is for the log, not for its number."""
+    sbatch = f"""echo try >> tries
+[ $(wc -l < tries) -gt 2 ] && echo 'sbatch: warning: 99 bottles' >&2 && echo 4711 && exit 0
+echo '{said}' >&2
+exit 1"""
+    done = submit(tmp_path, sbatch)
+    assert (tmp_path / "tries").read_text().count("try") == n_tries
+    if n_tries == 3:
+        assert (done.returncode, done.stdout) == (0, "4711\n")
+        assert "99 bottles" in done.stderr
+        assert (tmp_path / "slept").read_text().split() == ["5", "10"]
+    else:
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.strip() == said
+
+
+def test_who_stays_away_is_given_up(tmp_path):
+    done = submit(tmp_path, f"echo try >> tries; echo '{MUNGE}' >&2; exit 1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.strip() == MUNGE
+    assert (tmp_path / "tries").read_text().count("try") == 4
 
 
 def test_the_shipped_queue_asks_for_what_is_filled_in(tmp_path):
