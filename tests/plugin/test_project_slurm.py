@@ -85,10 +85,17 @@ def array_jobs(protocol):
 
 def hold_array(protocol):
     """Let no further task begin."""
-    words = ["squeue", "--noheader", "--states=pending", "--format=%F %j"]
-    lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
-    (found,) = {line.split()[0] for line in lines if f"cryosiam-{protocol.strId()}-" in line}
-    subprocess.run(["scontrol", "hold", found], check=True)
+    waiting = ["squeue", "--noheader", "--states=pending", "--format=%F %r %j"]
+
+    def reasons():
+        lines = subprocess.run(waiting, capture_output=True, text=True, check=True).stdout
+        mine = [line for line in lines.splitlines() if f"cryosiam-{protocol.strId()}-" in line]
+        return {line.split()[0]: line.split()[1] for line in mine}
+
+    (found,) = reasons()
+    # It complains of a task that has just ended, and holds the others none the less.
+    subprocess.run(["scontrol", "hold", found], check=False)
+    wait_for(lambda: "JobHeld" in reasons()[found], "the hold", 30)
 
 
 def arrays(protocol, command="*"):
