@@ -24,7 +24,7 @@ AT_ONCE = 6
 #: Seconds for one protocol, however little of the computer is free.
 PATIENCE = 3600.0
 #: What says where something lies in files and tables, not what it is: results come in any order.
-_PLACES = {"id", "_volId", "_index", "_filename", "_volName", "_volumeName", "_fileName"}
+_PLACES = {"id", "_volId", "_index", "_filename", "_volName", "_volumeName", "_fileName", "_folder"}
 
 
 @dataclass
