@@ -10,7 +10,7 @@ scipion_venv="$root/.scipion-venv"
 scipion_packages=(
     scipion-app==3.8.3 scipion-pyworkflow==3.11.7 scipion-em==3.11.1 scipion-em-tomo==3.12.4
     scipion-em-reliontomo==4.0.5 scipion-em-relion==5.0.2 scipion-em-imod==3.9.1
-    pytest pytest-xdist hypothesis build
+    pytest pytest-timeout pytest-xdist hypothesis build
 )
 
 find_scipion_python() {

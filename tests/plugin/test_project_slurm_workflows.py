@@ -36,7 +36,8 @@ from workflow_roads import (
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("slurm", "containers")]
 from shared_cluster import locked, running_cluster
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+# Of twelve tomograms the whole chain takes its time.
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(4 * 3600)]
 
 SHAPE = (32, 64, 64)
 NUMBER = int(os.environ.get("CRYOSIAM_SLURM_TOMOGRAMS", "2"))
