@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 Begin = Callable[..., Cluster]
 
 
+#: What Slurm says of nodes that take tasks, or will as soon as one has ended.
 AT_WORK = ("idle", "mixed", "allocated", "completing")
 
 
@@ -30,17 +31,15 @@ def end(pid_file: str) -> None:
 
 def have_nodes_back(seconds: float = 90) -> None:
     """Whoever comes next finds all nodes at work: Slurm leaves out those that were silent."""
-    end = time.monotonic() + seconds
+    until = time.monotonic() + seconds
     words = ["sinfo", "--noheader", "--Node", "--format=%N %T"]
     while True:
         answer = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         states = dict(line.split() for line in answer.splitlines())
-        away = [
-            n for n, s in states.items() if s not in ("idle", "mixed", "allocated", "completing")
-        ]
+        away = [node for node, state in states.items() if state not in AT_WORK]
         if not away:
             return
-        assert time.monotonic() < end, states
+        assert time.monotonic() < until, states
         for node in away:
             resume = ["scontrol", "update", f"nodename={node}", "state=resume"]
             subprocess.run(resume, stderr=subprocess.DEVNULL, check=False)

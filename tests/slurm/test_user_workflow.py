@@ -12,7 +12,8 @@ from cryosiam_engine.cli import main
 from ordinary_user import everybodys_python
 from user_workflow import UserWorkflow
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+# Of twelve tomograms both workflows take their time.
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 #: An Apptainer image of the engine, that the container's tests have built.
 IMAGE = os.environ.get("CRYOSIAM_TEST_SIF", "")
