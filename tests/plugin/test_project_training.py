@@ -66,14 +66,10 @@ def epochs_of(protocol):
 
 def wait_for_epoch(protocol, number):
     """Wait until it can be gone on from: the curves are written before the checkpoint."""
-    from cryosiam_plugin.protocols.training_progress import training_status
-
-    def n_epochs():
-        status = training_status(log_dir(protocol))
-        return status.summary.get("epochs", 0) if status is not None else 0
+    from cryosiam_plugin.protocols.training_progress import read_progress
 
     try:
-        wait_for(lambda: n_epochs() >= number, f"epoch {number}")
+        wait_for(lambda: read_progress(log_dir(protocol)).epochs >= number, f"epoch {number}")
     except TimeoutError:
         pytest.fail(said(protocol))
 
